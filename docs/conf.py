@@ -52,8 +52,13 @@ myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 # These are explained on a page of their own, under these names.
-_TYPES = ("DeliveryMode", "ErrorPolicy", "Overflow", "Subscribing")
-autodoc_type_aliases = {name: name for name in _TYPES}
+_EXPLAINED = (
+    "Action ComponentFactory DeliveryMode During ErrorPolicy Guard Hook Overflow Style Subscribing "
+    "Worker"
+)
+autodoc_type_aliases = {name: name for name in _EXPLAINED.split()}
+# As they are written: else one that has no repr of its own makes the signature unreadable.
+autodoc_preserve_defaults = True
 maximum_signature_line_length = 80
 python_use_unqualified_type_names = True
 napoleon_numpy_docstring = False

@@ -52,6 +52,19 @@ class Outcome(Enum):
         TRANSITIONED: a transition was taken; internal ones count (C7).
         IGNORED: no transition matched, or the component has no machine (C8).
         DEFERRED: the component will handle it after the message in hand (C4).
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import Component, Engine, StateMachine, Transition
+        >>> MACHINE = StateMachine("placed", [Transition("placed", "pay", "paid")])
+        >>> async def main():
+        ...     engine = Engine()
+        ...     await engine.register(Component("order-7", machine=MACHINE))
+        ...     for _ in range(2):
+        ...         print((await engine.send("order-7", {"type": "pay"})).name)
+        >>> anyio.run(main)
+        TRANSITIONED
+        IGNORED
     """
 
     TRANSITIONED = "transitioned"

@@ -70,6 +70,17 @@ class BackgroundStatistics(Record, Fixed):
             a cancellation.
         blocked_publishers: how many publishers wait for room; their events are in none of the
             other counts.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import EventBus
+        >>> async def main():
+        ...     async with EventBus().background(limit=10) as background:
+        ...         await background.publish("mail.due", "A7")
+        ...     statistics = background.statistics()
+        ...     print(statistics.ended, statistics.waiting)
+        >>> anyio.run(main)
+        1 0
     """
 
     __slots__ = __match_args__ = (
@@ -114,6 +125,19 @@ class Background:
     a limited handler that opens a block can't be called from within it (`LimitDeadlock`, V2).
     Indirect waits are not detected: two backgrounds whose handlers publish to each other can fill
     up and wait for ever.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import EventBus
+        >>> async def main():
+        ...     bus = EventBus()
+        ...     await bus.subscribe("mail.due", "mail", print)
+        ...     async with bus.background(limit=10) as background:
+        ...         await background.publish("mail.due", "mail for A7")
+        ...         print("the publisher goes on")
+        >>> anyio.run(main)
+        the publisher goes on
+        mail for A7
     """
 
     __slots__ = (

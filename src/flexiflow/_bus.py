@@ -73,6 +73,16 @@ class EventBus:
         ValueError: unknown `delivery` or `on_error`, or `yield_every` is not an int of 1 or more.
         TypeError: something in `instruments` is not an instrument (I2), or something in `around`
             is not an async function that takes three arguments (A3).
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import EventBus
+        >>> async def main():
+        ...     bus = EventBus()
+        ...     await bus.subscribe("order.placed", "billing", print)
+        ...     await bus.publish("order.placed", {"id": "A7"})
+        >>> anyio.run(main)
+        {'id': 'A7'}
     """
 
     __slots__ = ("_deliver", "_dispatcher", "_raises")

@@ -158,6 +158,20 @@ def on(
             `time_limit` or `limit` out of range (B3).
         TypeError: a name that is not a str, something that can't be a filter (B3), or a method that
             can't be marked.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import Component, Engine, on
+        >>> class Log(Component):
+        ...     @on("order.**", priority=5)
+        ...     async def note(self, order):
+        ...         print("noted", order)
+        >>> async def main():
+        ...     engine = Engine()
+        ...     await engine.register(Log("log"))
+        ...     await engine.bus.publish("order.item.added", "A7")
+        >>> anyio.run(main)
+        noted A7
     """
     if isinstance(event, FunctionType):
         name = event.__name__
@@ -198,6 +212,20 @@ def answers(query: Any, *, time_limit: float | None = None, limit: int | None = 
     Raises:
         ValueError: a malformed or empty name, a pattern, or a `time_limit` or `limit` out of range.
         TypeError: a `Topic`, a name that is not a str, or a method that can't be marked.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import Component, Engine, answers
+        >>> class Shop(Component):
+        ...     @answers("price.asked")
+        ...     def price(self, article):
+        ...         return {"tea": 4.5}[article]
+        >>> async def main():
+        ...     engine = Engine()
+        ...     await engine.register(Shop("shop"))
+        ...     print(await engine.bus.ask("price.asked", "tea"))
+        >>> anyio.run(main)
+        4.5
     """
     if isinstance(query, FunctionType):
         name = query.__name__
@@ -270,6 +298,20 @@ class Component:
     Raises:
         ValueError: an empty name, or a state that the machine does not have.
         TypeError: a name that is not a str, or a machine that is not a `StateMachine`.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import Component, Engine, on
+        >>> class Mail(Component):
+        ...     @on("order.placed")
+        ...     def confirm(self, order):
+        ...         print(self.name, "confirms", order)
+        >>> async def main():
+        ...     engine = Engine()
+        ...     await engine.register(Mail("mail"))
+        ...     await engine.bus.publish("order.placed", "A7")
+        >>> anyio.run(main)
+        mail confirms A7
     """
 
     # Long names, which no subclass is likely to use: a clash would do harm silently.

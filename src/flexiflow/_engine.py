@@ -75,6 +75,18 @@ class Engine:
             lacks a method.
         ValueError: `max_components` is not an int of 1 or more, or there is no store or no factory
             for it.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import Component, Engine, StateMachine, Transition
+        >>> MACHINE = StateMachine("placed", [Transition("placed", "pay", "paid")])
+        >>> async def main():
+        ...     engine, order = Engine(), Component("order-7", machine=MACHINE)
+        ...     await engine.register(order)
+        ...     await engine.send("order-7", {"type": "pay"})
+        ...     print(order.state)
+        >>> anyio.run(main)
+        paid
     """
 
     __slots__ = (

@@ -20,7 +20,19 @@ _brief.maxstring = _brief.maxother = LONGEST
 
 
 class FlexiFlowError(Exception):
-    """Base of every exception that FlexiFlow defines."""
+    """Base of every exception that FlexiFlow defines.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import Engine, FlexiFlowError
+        >>> async def main():
+        ...     try:
+        ...         await Engine().send("order-7", {"type": "pay"})
+        ...     except FlexiFlowError as error:
+        ...         print(type(error).__name__, "-", error)
+        >>> anyio.run(main)
+        UnknownComponent - no component is named 'order-7'
+    """
 
     def __repr__(self) -> str:
         """Show the type and the arguments; long ones lose their middle."""
@@ -36,6 +48,21 @@ class HandlerCancelled(FlexiFlowError):
 
     Args:
         culprit: the handler's name.
+
+    Example:
+        >>> import asyncio
+        >>> from flexiflow import EventBus
+        >>> async def wait_for_what_ended(order):
+        ...     task = asyncio.create_task(asyncio.sleep(1))
+        ...     task.cancel()
+        ...     await task
+        >>> async def main():
+        ...     bus = EventBus()
+        ...     await bus.subscribe("order.placed", "billing", wait_for_what_ended)
+        ...     [failure] = await bus.publish("order.placed")
+        ...     print(type(failure.exception).__name__)
+        >>> asyncio.run(main())
+        HandlerCancelled
     """
 
     def __init__(self, culprit: str) -> None:
@@ -59,6 +86,19 @@ class HandlerTimeout(FlexiFlowError, TimeoutError):
     Args:
         culprit: the handler's name.
         time_limit: how many seconds it had.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import EventBus
+        >>> async def hang(order):
+        ...     await anyio.sleep_forever()
+        >>> async def main():
+        ...     bus = EventBus()
+        ...     await bus.subscribe("order.placed", "billing", hang, time_limit=0.01)
+        ...     [failure] = await bus.publish("order.placed", "A7")
+        ...     print(failure.exception)
+        >>> anyio.run(main)
+        hang was still running after 0.01 s
     """
 
     def __init__(self, culprit: str, time_limit: float) -> None:
@@ -80,6 +120,21 @@ class LimitDeadlock(FlexiFlowError):
     Args:
         culprit: the handler's name.
         limit: how many calls of it may run at once.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import EventBus, LimitDeadlock
+        >>> async def main():
+        ...     bus = EventBus(on_error="raise")
+        ...     async def again(count):
+        ...         await bus.publish("counted", count + 1)
+        ...     await bus.subscribe("counted", "counter", again, limit=1)
+        ...     try:
+        ...         await bus.publish("counted", 1)
+        ...     except LimitDeadlock as error:
+        ...         print(error.limit)
+        >>> anyio.run(main)
+        1
     """
 
     def __init__(self, culprit: str, limit: int) -> None:
@@ -99,6 +154,21 @@ class PublishRefused(FlexiFlowError):
     """An instrument refused a publish; none of its handlers has started (I3).
 
     Instruments raise it, or a subclass, in `publishing`.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import EventBus, PublishRefused
+        >>> class Closed:
+        ...     def publishing(self, event):
+        ...         raise PublishRefused(f"no {event.name} on Sundays")
+        >>> async def main():
+        ...     bus = EventBus(instruments=[Closed()])
+        ...     try:
+        ...         await bus.publish("order.placed")
+        ...     except PublishRefused as error:
+        ...         print(error)
+        >>> anyio.run(main)
+        no order.placed on Sundays
     """
 
 
@@ -130,6 +200,20 @@ class BufferFull(_NoRoom):
     Args:
         stream: the name or pattern that the stream hears; None for a background.
         buffer: how many events the buffer holds.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import BufferFull, EventBus
+        >>> async def main():
+        ...     bus = EventBus(on_error="raise")
+        ...     async with bus.stream("order.*", buffer=1, overflow="error"):
+        ...         await bus.publish("order.placed", "A7")
+        ...         try:
+        ...             await bus.publish("order.placed", "A8")
+        ...         except BufferFull as error:
+        ...             print(error)
+        >>> anyio.run(main)
+        the stream of 'order.*' is full with 1 event; this one is lost
     """
 
     def __str__(self) -> str:
@@ -146,6 +230,23 @@ class StreamDeadlock(_NoRoom):
     Args:
         stream: the name or pattern that the stream hears; None for a background.
         buffer: how many events the buffer holds.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import EventBus, StreamDeadlock
+        >>> async def main():
+        ...     bus = EventBus(on_error="raise")
+        ...     async with bus.stream("order.*", buffer=1) as stream:
+        ...         await bus.publish("order.placed", "A7")
+        ...         async for event in stream:
+        ...             try:
+        ...                 for order in ("A8", "A9"):
+        ...                     await bus.publish("order.placed", order)
+        ...             except StreamDeadlock as error:
+        ...                 print("full with", error.buffer)
+        ...             break
+        >>> anyio.run(main)
+        full with 1
     """
 
     def __str__(self) -> str:
@@ -168,6 +269,19 @@ class ReceiverClosed(FlexiFlowError, ClosedResourceError):
     Args:
         what: the stream, expectation or background, in words.
         state: the state of its block, in words, like "has ended".
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import EventBus, ReceiverClosed
+        >>> async def main():
+        ...     async with EventBus().background(limit=1) as background:
+        ...         pass
+        ...     try:
+        ...         await background.publish("order.placed")
+        ...     except ReceiverClosed as error:
+        ...         print(error.state)
+        >>> anyio.run(main)
+        has ended
     """
 
     def __init__(self, what: str, state: str) -> None:
@@ -193,6 +307,19 @@ class NoAnswer(FlexiFlowError, LookupError):
         query: the name that was asked.
         known: the names that are answered. The message shows the closest ones, unless there are
             more than 1,000; names of more than 200 characters are not compared.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import EventBus, NoAnswer
+        >>> async def main():
+        ...     bus = EventBus()
+        ...     await bus.answer("price.asked", "shop", {"tea": 4.5}.get)
+        ...     try:
+        ...         await bus.ask("prize.asked", "tea")
+        ...     except NoAnswer as error:
+        ...         print(error)
+        >>> anyio.run(main)
+        nobody answers 'prize.asked'; did you mean 'price.asked'?
     """
 
     def __init__(self, query: str, known: Collection[str] = ()) -> None:
@@ -213,6 +340,19 @@ class DuplicateAnswer(FlexiFlowError):
         query: the query's name.
         component: the name of the component that answers it.
         methods: the names of two methods that answer it, if both are that component's.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import DuplicateAnswer, EventBus
+        >>> async def main():
+        ...     bus = EventBus()
+        ...     await bus.answer("price.asked", "shop", {"tea": 4.5}.get)
+        ...     try:
+        ...         await bus.answer("price.asked", "other shop", {"tea": 5.0}.get)
+        ...     except DuplicateAnswer as error:
+        ...         print(error.query, error.component)
+        >>> anyio.run(main)
+        price.asked shop
     """
 
     def __init__(self, query: str, component: str, *methods: str) -> None:
@@ -235,7 +375,21 @@ class DuplicateAnswer(FlexiFlowError):
 
 
 class ComponentError(FlexiFlowError):
-    """A component can't be used in this way (C1, C2)."""
+    """A component can't be used in this way (C1, C2).
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import Component, ComponentError, Engine
+        >>> async def main():
+        ...     engine = Engine()
+        ...     await engine.register(Component("mail"))
+        ...     try:
+        ...         await engine.register(Component("mail"))
+        ...     except ComponentError as error:
+        ...         print(type(error).__name__)
+        >>> anyio.run(main)
+        DuplicateComponent
+    """
 
 
 @final
@@ -244,6 +398,19 @@ class DuplicateComponent(ComponentError):
 
     Args:
         name: the name that was to be registered.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import Component, DuplicateComponent, Engine
+        >>> async def main():
+        ...     engine = Engine()
+        ...     await engine.register(Component("mail"))
+        ...     try:
+        ...         await engine.register(Component("mail"))
+        ...     except DuplicateComponent as error:
+        ...         print(error)
+        >>> anyio.run(main)
+        a component named 'mail' is registered already; unregister it first
     """
 
     def __init__(self, name: str) -> None:
@@ -263,6 +430,21 @@ class UnknownState(ComponentError):
         name: the component's name.
         state: the state that is stored.
         known: the states of its machine.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import Component, Engine, StateMachine, Transition, UnknownState
+        >>> from flexiflow.extras.stores import MemoryStateStore
+        >>> MACHINE = StateMachine("placed", [Transition("placed", "pay", "paid")])
+        >>> async def main():
+        ...     store = MemoryStateStore()
+        ...     await store.save("A7", "packed", None, expected=0)
+        ...     try:
+        ...         await Engine(store=store).register(Component("A7", machine=MACHINE))
+        ...     except UnknownState as error:
+        ...         print(error.state, error.known)
+        >>> anyio.run(main)
+        packed ('placed', 'paid')
     """
 
     def __init__(self, name: str, state: str, known: Collection[str] = ()) -> None:
@@ -289,6 +471,20 @@ class StateConflict(ComponentError):
         name: the component's name.
         expected: the version that was to be replaced; 0 for none.
         found: the version that is stored; 0 for none.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import StateConflict
+        >>> from flexiflow.extras.stores import MemoryStateStore
+        >>> async def main():
+        ...     store = MemoryStateStore()
+        ...     await store.save("A7", "placed", None, expected=0)
+        ...     try:
+        ...         await store.save("A7", "paid", None, expected=0)
+        ...     except StateConflict as error:
+        ...         print(error.name, error.expected, error.found)
+        >>> anyio.run(main)
+        A7 0 1
     """
 
     def __init__(self, name: str, expected: int, found: int) -> None:
@@ -313,6 +509,25 @@ class EngineNotRunning(ComponentError):
     Args:
         name: the component's name.
         state: the state that has `after` or `during`.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import Component, Engine, EngineNotRunning
+        >>> from flexiflow import State, StateMachine, Transition
+        >>> MACHINE = StateMachine(
+        ...     "new",
+        ...     [Transition("new", "place", "placed"), Transition("placed", "expire", "new")],
+        ...     states=[State("placed", after=(60, "expire"))],
+        ... )
+        >>> async def main():
+        ...     engine = Engine()
+        ...     await engine.register(Component("A7", machine=MACHINE))
+        ...     try:
+        ...         await engine.send("A7", {"type": "place"})
+        ...     except EngineNotRunning as error:
+        ...         print(error.name, error.state)
+        >>> anyio.run(main)
+        A7 placed
     """
 
     def __init__(self, name: str, state: str) -> None:
@@ -336,6 +551,19 @@ class UnknownComponent(ComponentError, KeyError):
         name: the name that was asked for.
         known: the registered names. The message shows the closest ones, unless there are more than
             1,000; names of more than 200 characters are not compared.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import Component, Engine, UnknownComponent
+        >>> async def main():
+        ...     engine = Engine()
+        ...     await engine.register(Component("order-7"))
+        ...     try:
+        ...         await engine.send("order-77", {"type": "pay"})
+        ...     except UnknownComponent as error:
+        ...         print(error)
+        >>> anyio.run(main)
+        no component is named 'order-77'; did you mean 'order-7'?
     """
 
     def __init__(self, name: str, known: Collection[str] = ()) -> None:
@@ -357,6 +585,20 @@ class TransitionRefused(ComponentError):
         state: its state.
         trigger: the message's `type`.
         accepted: the triggers that it would take in this state.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import Component, Engine, StateMachine, Transition, TransitionRefused
+        >>> MACHINE = StateMachine("placed", [Transition("placed", "pay", "paid")], strict=True)
+        >>> async def main():
+        ...     engine = Engine()
+        ...     await engine.register(Component("A7", machine=MACHINE))
+        ...     try:
+        ...         await engine.send("A7", {"type": "ship"})
+        ...     except TransitionRefused as error:
+        ...         print(error)
+        >>> anyio.run(main)
+        component 'A7' in state 'placed' refuses 'ship'; it would take: 'pay'
     """
 
     def __init__(self, component: str, state: str, trigger: str, accepted: tuple[str, ...]) -> None:

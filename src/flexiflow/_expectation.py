@@ -33,6 +33,18 @@ class Expectation(Generic[T]):
 
     Made by `EventBus.expect`. An async context manager, to be entered once; inside, any number of
     tasks may await it, and each gets that event.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import EventBus
+        >>> async def main():
+        ...     bus = EventBus()
+        ...     async with bus.expect("order.paid", filter=lambda _, order: order == "A7") as paid:
+        ...         for order in ("A6", "A7"):
+        ...             await bus.publish("order.paid", order)
+        ...         print((await paid).data)
+        >>> anyio.run(main)
+        A7
     """
 
     __slots__ = (

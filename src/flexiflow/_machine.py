@@ -58,6 +58,14 @@ class Transition(Record, Fixed):
             positional arguments, is a coroutine object, or is a generator function.
         ValueError: an empty name, no source at all, or `"*"` as a target or among several
             sources.
+
+    Example:
+        >>> from flexiflow import Transition
+        >>> def is_enough(message, order):
+        ...     return message["amount"] >= 42
+        >>> row = Transition("placed", "pay", "paid", guard=is_enough)
+        >>> print(row.source, row.trigger, row.target)
+        placed pay paid
     """
 
     __slots__ = __match_args__ = ("source", "trigger", "target", "guard", "action")
@@ -100,6 +108,18 @@ class StateMachine(Fixed):
         strict: whether a message that matches no transition is refused; else it is ignored.
         states: the names of all states, in order of appearance, the initial one first.
         details: what `states=` gave, by name (M1); read-only.
+
+    Example:
+        >>> from flexiflow import StateMachine, Transition
+        >>> rows = [Transition("placed", "pay", "paid"), Transition("paid", "ship", "shipped")]
+        >>> machine = StateMachine("placed", rows)
+        >>> print(machine.states)
+        ('placed', 'paid', 'shipped')
+        >>> print(machine.mermaid())
+        stateDiagram-v2
+            [*] --> placed
+            placed --> paid: pay
+            paid --> shipped: ship
     """
 
     __slots__ = ("_index", "details", "initial", "states", "strict", "transitions")

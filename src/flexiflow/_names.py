@@ -111,6 +111,18 @@ class Event(NamedTuple, Generic[T]):
     Attributes:
         name: the name that was published, never a pattern.
         data: the payload, the very object that was published.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import EventBus
+        >>> async def main():
+        ...     bus = EventBus()
+        ...     async with bus.expect("order.*") as expected:
+        ...         await bus.publish("order.placed", "A7")
+        ...         event = await expected
+        ...     print(event.name, event.data)
+        >>> anyio.run(main)
+        order.placed A7
     """
 
     name: str
@@ -135,6 +147,17 @@ class Topic(_Name, Generic[T]):
     Raises:
         ValueError: a malformed or empty name (B3).
         TypeError: a name that is not a str (B3).
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import EventBus, Topic
+        >>> PLACED = Topic[int]("order.placed")
+        >>> async def main():
+        ...     bus = EventBus()
+        ...     await bus.subscribe(PLACED, "billing", lambda number: print(number + 1))
+        ...     await bus.publish(PLACED, 41)
+        >>> anyio.run(main)
+        42
     """
 
     # `Topic[Order](...)` sets it; `Schema.of` reads the type of the payload from it (Y1).
@@ -173,6 +196,17 @@ class Query(_Name, Generic[T, A]):
     Raises:
         ValueError: a malformed or empty name, or a pattern (A1, B3).
         TypeError: a name that is not a str (B3).
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import EventBus, Query
+        >>> PRICE = Query[str, float]("price.asked")
+        >>> async def main():
+        ...     bus = EventBus()
+        ...     await bus.answer(PRICE, "shop", {"tea": 4.5}.get)
+        ...     print(await bus.ask(PRICE, "tea"))
+        >>> anyio.run(main)
+        4.5
     """
 
     __slots__ = ()

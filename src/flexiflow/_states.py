@@ -47,6 +47,21 @@ class State(Record, Fixed):
         ValueError: an empty name or trigger, or `"*"` as the name; seconds that are not finite
             and above 0; `done` or `failed` without `during`; `exit`, `after` or `during` of a
             final state.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import Component, Engine, State, StateMachine, Transition
+        >>> MACHINE = StateMachine(
+        ...     "placed",
+        ...     [Transition("placed", "pay", "paid")],
+        ...     states=[State("paid", entry=lambda message, order: print("thanks,", order.name))],
+        ... )
+        >>> async def main():
+        ...     engine = Engine()
+        ...     await engine.register(Component("A7", machine=MACHINE))
+        ...     await engine.send("A7", {"type": "pay"})
+        >>> anyio.run(main)
+        thanks, A7
     """
 
     __slots__ = __match_args__ = (

@@ -22,6 +22,17 @@ class Stored(NamedTuple):
         data: what the component's `snapshot` returned, or None.
         due: when the component's `after` sends its trigger, in seconds since 1970 (M2); infinite if
             it has sent it; None if the state has no `after`.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow.extras.stores import MemoryStateStore
+        >>> async def main():
+        ...     store = MemoryStateStore()
+        ...     await store.save("A7", "paid", None, expected=0)
+        ...     stored = await store.load("A7")
+        ...     print(stored.version, stored.state)
+        >>> anyio.run(main)
+        1 paid
     """
 
     version: int
@@ -39,6 +50,15 @@ class StateStore(Protocol):
 
     A store that is an async context manager, too, is entered by `Engine.running`. It may be entered
     several times; the last exit closes it.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow.extras.stores import MemoryStateStore, StateStore
+        >>> async def show(store: StateStore) -> None:
+        ...     await store.save("A7", "placed", {"total": 42}, expected=0)
+        ...     print(await store.load("A7"))
+        >>> anyio.run(show, MemoryStateStore())
+        Stored(version=1, state='placed', data={'total': 42}, due=None)
     """
 
     async def load(self, name: str) -> Stored | None:

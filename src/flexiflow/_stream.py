@@ -50,6 +50,19 @@ class StreamStatistics(Record, Fixed):
         buffered: how many events wait for a reader.
         blocked_publishers: how many publishers wait for room; their events are not received yet.
         waiting_readers: how many readers wait for an event.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import EventBus
+        >>> async def main():
+        ...     bus = EventBus()
+        ...     async with bus.stream("order.*", buffer=1, overflow="drop_oldest") as stream:
+        ...         for order in ("A7", "A8"):
+        ...             await bus.publish("order.placed", order)
+        ...         statistics = stream.statistics()
+        ...         print(statistics.received, statistics.dropped, statistics.buffered)
+        >>> anyio.run(main)
+        2 1 1
     """
 
     __slots__ = __match_args__ = (
@@ -123,6 +136,19 @@ class EventStream(Generic[T]):
     Made by `EventBus.stream`. An async context manager, to be entered once, and an async iterator,
     which yields to other tasks when it waits, and at least once in `yield_every` events (D6).
     Several tasks may read it; each event goes to one of them.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import EventBus
+        >>> async def main():
+        ...     bus = EventBus()
+        ...     async with bus.stream("order.*") as stream:
+        ...         await bus.publish("order.placed", "A7")
+        ...         async for event in stream:
+        ...             print(event.name, event.data)
+        ...             break
+        >>> anyio.run(main)
+        order.placed A7
     """
 
     __slots__ = (

@@ -81,6 +81,18 @@ class Subscription(Fixed):
         filter: asked before each start of the handler, or None.
         once: whether it is unsubscribed just before its handler starts (B9).
         active: whether it is subscribed; False from the moment it is unsubscribed.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import EventBus
+        >>> async def main():
+        ...     bus = EventBus()
+        ...     with await bus.subscribe("order.*", "billing", print, priority=1) as subscription:
+        ...         await bus.publish("order.placed", "A7")
+        ...     print(subscription.event_name, subscription.active)
+        >>> anyio.run(main)
+        A7
+        order.* False
     """
 
     __slots__ = (
@@ -276,6 +288,17 @@ class HandlerFailure(Record, Fixed):
         component_name: the name of the subscription's owner.
         exception: the exception object itself.
         subscription: the subscription whose handler or filter failed.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import EventBus
+        >>> async def main():
+        ...     bus = EventBus()
+        ...     await bus.subscribe("order.placed", "billing", lambda order: 1 / 0)
+        ...     for failure in await bus.publish("order.placed", "A7"):
+        ...         print(failure.component_name, repr(failure.exception))
+        >>> anyio.run(main)
+        billing ZeroDivisionError('division by zero')
     """
 
     __slots__ = __match_args__ = ("event_name", "component_name", "exception", "subscription")

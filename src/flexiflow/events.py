@@ -29,6 +29,16 @@ class ComponentRegistered(TypedDict):
 
     Attributes:
         component: the component's name.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import Component, Engine, events
+        >>> async def main():
+        ...     engine = Engine()
+        ...     await engine.bus.subscribe(events.COMPONENT_REGISTERED, "log", print)
+        ...     await engine.register(Component("mail"))
+        >>> anyio.run(main)
+        {'component': 'mail'}
     """
 
     component: str
@@ -40,6 +50,17 @@ class MessageReceived(TypedDict):
     Attributes:
         component: the component's name.
         message: the observers' own shallow copy of the message (C10).
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import Component, Engine, events
+        >>> async def main():
+        ...     engine = Engine()
+        ...     await engine.bus.subscribe(events.MESSAGE_RECEIVED, "log", print)
+        ...     await engine.register(Component("mail"))
+        ...     await engine.send("mail", {"type": "open"})
+        >>> anyio.run(main)
+        {'component': 'mail', 'message': {'type': 'open'}}
     """
 
     component: str
@@ -53,6 +74,18 @@ class StateChanged(TypedDict):
         component: the component's name.
         from_state: its state at the time of the transition.
         to_state: the state that was committed.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import Component, Engine, StateMachine, Transition, events
+        >>> MACHINE = StateMachine("placed", [Transition("placed", "pay", "paid")])
+        >>> async def main():
+        ...     engine = Engine()
+        ...     await engine.bus.subscribe(events.STATE_CHANGED, "log", print)
+        ...     await engine.register(Component("A7", machine=MACHINE))
+        ...     await engine.send("A7", {"type": "pay"})
+        >>> anyio.run(main)
+        {'component': 'A7', 'from_state': 'placed', 'to_state': 'paid'}
     """
 
     component: str
@@ -67,6 +100,17 @@ class HandlerFailed(TypedDict):
         event_name: the event whose handler failed.
         component_name: the subscription's owner, or the component whose message failed (C4).
         exception: the exception object itself.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import EventBus, events
+        >>> async def main():
+        ...     bus = EventBus()
+        ...     await bus.subscribe("order.placed", "billing", lambda order: 1 / 0)
+        ...     await bus.subscribe(events.HANDLER_FAILED, "log", lambda it: print(it["exception"]))
+        ...     await bus.publish("order.placed", "A7")
+        >>> anyio.run(main)
+        division by zero
     """
 
     event_name: str

@@ -63,3 +63,22 @@ def test_the_overview_has_each_public_name_once() -> None:
     shown = shown_by(r" {3}(\w+)$", DOCS / "api.md")
     expected = (name for module in (*LISTED, *WHOLE) for name in names_of(module))
     assert sorted(shown) == sorted(expected)
+
+
+WITHOUT_EXAMPLE = {
+    # Their workers are run by other processes, which import them from a module.
+    "flexiflow.testing.crash_everywhere",
+    "flexiflow.testing.CrashFailure",
+}
+
+
+def test_each_public_name_has_an_example() -> None:
+    """Documentation: the docstring of each class and function shows it at work, as a doctest."""
+    bare = set()
+    for module in (*LISTED, *WHOLE):
+        for name in names_of(module):
+            public = getattr(module, name.rpartition(".")[2])
+            documented = inspect.isclass(public) or inspect.isfunction(public)
+            if documented and ">>> " not in (public.__doc__ or ""):
+                bare.add(name)
+    assert bare == WITHOUT_EXAMPLE

@@ -12,7 +12,20 @@ if TYPE_CHECKING:
 
 
 class Counted(Protocol):
-    """A stream, a background or a bridge."""
+    """A stream, a background or a bridge.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import EventBus
+        >>> from flexiflow.extras.prometheus import Counted
+        >>> def show(counted: Counted) -> None:
+        ...     print(type(counted.statistics()).__name__)
+        >>> async def main():
+        ...     async with EventBus().background(limit=1) as background:
+        ...         show(background)
+        >>> anyio.run(main)
+        BackgroundStatistics
+    """
 
     def statistics(self) -> object:
         """Return the numbers as they are now."""
@@ -107,6 +120,19 @@ class Watch:
 
     Args:
         close: ends the watch; called once.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import EventBus
+        >>> from flexiflow.extras.prometheus import Prometheus
+        >>> from prometheus_client import CollectorRegistry
+        >>> async def main():
+        ...     numbers = Prometheus(CollectorRegistry())
+        ...     async with EventBus().stream("order.*") as stream:
+        ...         with numbers.watch("orders", stream):
+        ...             print("it is counted until the block ends")
+        >>> anyio.run(main)
+        it is counted until the block ends
     """
 
     __slots__ = ("_close",)

@@ -36,6 +36,21 @@ class CircuitOpen(FlexiFlowError):
     Args:
         culprit: the handler's name; if handlers share the breaker, others may have failed.
         remaining: the seconds until a trial call; 0 while one runs.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import EventBus
+        >>> from flexiflow.extras.around import CircuitBreaker, CircuitOpen
+        >>> async def main():
+        ...     bus = EventBus()
+        ...     breaker = CircuitBreaker(max_failures=1)
+        ...     await bus.subscribe("order.placed", "billing", lambda _: 1 / 0, around=[breaker])
+        ...     for order in ("A7", "A8"):
+        ...         [failure] = await bus.publish("order.placed", order)
+        ...         print(isinstance(failure.exception, CircuitOpen))
+        >>> anyio.run(main)
+        False
+        True
     """
 
     def __init__(self, culprit: str, remaining: float) -> None:
@@ -67,6 +82,21 @@ class CircuitBreaker:
 
     Raises:
         ValueError: one of them is out of its range.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import EventBus
+        >>> from flexiflow.extras.around import CircuitBreaker
+        >>> async def main():
+        ...     bus = EventBus()
+        ...     breaker = CircuitBreaker(max_failures=1)
+        ...     await bus.subscribe("order.placed", "billing", lambda _: 1 / 0, around=[breaker])
+        ...     for order in ("A7", "A8"):
+        ...         [failure] = await bus.publish("order.placed", order)
+        ...         print(type(failure.exception).__name__)
+        >>> anyio.run(main)
+        ZeroDivisionError
+        CircuitOpen
     """
 
     def __init__(self, *, max_failures: int = 5, reset_timeout: float = 30.0) -> None:
@@ -149,6 +179,20 @@ class Deduplicator:
     Raises:
         TypeError: `key` is not a plain function of one argument.
         ValueError: `max_keys` is out of its range.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import EventBus
+        >>> from flexiflow.extras.around import Deduplicator
+        >>> async def main():
+        ...     bus = EventBus()
+        ...     once = Deduplicator(key=lambda event: event.data)
+        ...     await bus.subscribe("order.placed", "billing", print, around=[once])
+        ...     for order in ("A7", "A7", "A8"):
+        ...         await bus.publish("order.placed", order)
+        >>> anyio.run(main)
+        A7
+        A8
     """
 
     def __init__(self, key: Callable[[Event[Any]], Hashable], *, max_keys: int = 10_000) -> None:
@@ -220,6 +264,20 @@ class RateLimiter:
 
     Raises:
         ValueError: one of them is out of its range.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import EventBus
+        >>> from flexiflow.extras.around import RateLimiter
+        >>> async def main():
+        ...     bus = EventBus()
+        ...     slowly = RateLimiter(calls=1, period=0.01)
+        ...     await bus.subscribe("mail.due", "mail", print, around=[slowly])
+        ...     for order in ("A7", "A8"):
+        ...         await bus.publish("mail.due", order)
+        >>> anyio.run(main)
+        A7
+        A8
     """
 
     def __init__(self, calls: int, period: float) -> None:

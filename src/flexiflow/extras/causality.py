@@ -55,6 +55,20 @@ class CausalEvent:
             event's own id.
         depth: how many events the chain has up to this one, itself included; 1 for a root.
         name: the name that was published.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import EventBus
+        >>> from flexiflow.extras.causality import Causality, current_event
+        >>> def show(order):
+        ...     event = current_event()
+        ...     print(event.name, event.depth, event.parent_id)
+        >>> async def main():
+        ...     bus = EventBus(instruments=[Causality()])
+        ...     await bus.subscribe("order.placed", "log", show)
+        ...     await bus.publish("order.placed", "A7")
+        >>> anyio.run(main)
+        order.placed 1 None
     """
 
     id: str
@@ -72,6 +86,22 @@ class PublishLoop(PublishRefused):
         chain: the names of the chain's last events, usually `max_depth` of them, and then that of
             the event that was refused.
         max_depth: how many events a chain may have.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import EventBus
+        >>> from flexiflow.extras.causality import Causality, PublishLoop
+        >>> async def main():
+        ...     bus = EventBus(on_error="raise", instruments=[Causality(max_depth=3)])
+        ...     async def again(count):
+        ...         await bus.publish("counted", count + 1)
+        ...     await bus.subscribe("counted", "counter", again)
+        ...     try:
+        ...         await bus.publish("counted", 1)
+        ...     except PublishLoop as error:
+        ...         print(error.chain)
+        >>> anyio.run(main)
+        ('counted', 'counted', 'counted', 'counted')
     """
 
     def __init__(self, chain: tuple[str, ...], max_depth: int) -> None:
@@ -162,6 +192,19 @@ def current_event() -> CausalEvent | None:
     This works in handlers, in what they call, in child tasks that they start, and in threads that
     carry the context. A task that outlives the publish still gets the event, since the event caused
     what the task publishes.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import EventBus
+        >>> from flexiflow.extras.causality import Causality, current_event
+        >>> async def main():
+        ...     bus = EventBus(instruments=[Causality()])
+        ...     await bus.subscribe("order.placed", "log", lambda _: print(current_event().name))
+        ...     await bus.publish("order.placed", "A7")
+        ...     print(current_event())
+        >>> anyio.run(main)
+        order.placed
+        None
     """
     cause = _current.get()
     return None if cause is None else cause.show()
@@ -180,6 +223,20 @@ class correlation:  # noqa: N801  it is used as a function
     Raises:
         TypeError: `correlation_id` is not a str.
         ValueError: `correlation_id` is empty.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import EventBus
+        >>> from flexiflow.extras.causality import Causality, correlation, current_event
+        >>> async def main():
+        ...     bus = EventBus(instruments=[Causality()])
+        ...     def show(order):
+        ...         print(order, current_event().correlation_id)
+        ...     await bus.subscribe("order.placed", "log", show)
+        ...     with correlation("request-1"):
+        ...         await bus.publish("order.placed", "A7")
+        >>> anyio.run(main)
+        A7 request-1
     """
 
     __slots__ = ("_id",)
@@ -217,6 +274,20 @@ class Causality:
 
     Raises:
         ValueError: `max_depth` is not an int of 1 or more.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import EventBus
+        >>> from flexiflow.extras.causality import Causality, current_event
+        >>> async def main():
+        ...     bus = EventBus(instruments=[Causality()])
+        ...     async def place(order):
+        ...         await bus.publish("mail.due", order)
+        ...     await bus.subscribe("order.placed", "shop", place)
+        ...     await bus.subscribe("mail.due", "mail", lambda order: print(current_event().depth))
+        ...     await bus.publish("order.placed", "A7")
+        >>> anyio.run(main)
+        2
     """
 
     __slots__ = ("_ids", "_max_depth")
@@ -292,6 +363,16 @@ class CausalityFilter(logging.Filter):
     Each record gets `event_id`, `parent_id` and `correlation_id`: those of the current event, or
     empty strings if there is none. Add the filter to a handler, so that records of all loggers get
     the ids; a filter of a logger sees only what is logged through that very logger.
+
+    Example:
+        >>> import logging
+        >>> from flexiflow.extras.causality import CausalityFilter
+        >>> handler = logging.StreamHandler()
+        >>> handler.addFilter(CausalityFilter())
+        >>> handler.setFormatter(logging.Formatter("%(correlation_id)s %(message)s"))
+        >>> record = logging.LogRecord("shop", logging.INFO, "shop.py", 1, "no event", (), None)
+        >>> print(repr(handler.filter(record) and handler.format(record)))
+        ' no event'
     """
 
     def filter(self, record: logging.LogRecord) -> bool:

@@ -86,6 +86,16 @@ class Monitor:
     Raises:
         TypeError: `engine` is neither an engine nor a bus, or `token` is no str.
         ValueError: a token that is too short, or has other characters.
+
+    Example:
+        >>> from flexiflow import Engine
+        >>> from flexiflow.extras.monitor import Monitor
+        >>> from starlette.applications import Starlette
+        >>> from starlette.routing import Mount
+        >>> monitor = Monitor(Engine())
+        >>> app = Starlette(routes=[Mount("/monitor", monitor)])
+        >>> print([route.path for route in app.routes])
+        ['/monitor']
     """
 
     def __init__(

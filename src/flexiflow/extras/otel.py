@@ -38,6 +38,21 @@ class OpenTelemetry:
 
     Args:
         tracer_provider: provides the tracer; None for the global provider.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import EventBus
+        >>> from flexiflow.extras.otel import OpenTelemetry
+        >>> from opentelemetry.sdk.trace import TracerProvider
+        >>> from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+        >>> from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+        >>> provider, exporter = TracerProvider(), InMemorySpanExporter()
+        >>> provider.add_span_processor(SimpleSpanProcessor(exporter))
+        >>> async def main():
+        ...     await EventBus(instruments=[OpenTelemetry(provider)]).publish("order.placed", "A7")
+        >>> anyio.run(main)
+        >>> print([span.name for span in exporter.get_finished_spans()])
+        ['publish order.placed']
     """
 
     __slots__ = ("_tracer",)

@@ -69,6 +69,21 @@ class Prometheus:
         TypeError: `registry` is no registry, or `bus` is no str.
         ValueError: `max_names` or `buckets` is out of its range, or the registry already has an
             instrument with this `bus`, or other metrics of the same names.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import EventBus
+        >>> from flexiflow.extras.prometheus import Prometheus
+        >>> from prometheus_client import CollectorRegistry
+        >>> registry = CollectorRegistry()
+        >>> async def main():
+        ...     with Prometheus(registry) as numbers:
+        ...         await EventBus(instruments=[numbers]).publish("order.placed", "A7")
+        ...         labels = {"bus": "", "event": "order.placed"}
+        ...         name = "flexiflow_publish_duration_seconds_count"
+        ...         print(registry.get_sample_value(name, labels))
+        >>> anyio.run(main)
+        1
     """
 
     __slots__ = ("_collector", "_handlers", "_publishes", "_source", "_watches")

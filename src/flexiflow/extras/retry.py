@@ -85,6 +85,12 @@ class RetryConfig:
         TypeError: `retry_on` is, or holds, something other than a subclass of `Exception`, and is
             no function of an exception; `delay` is no function of two arguments; or one of them is
             async.
+
+    Example:
+        >>> from flexiflow.extras.retry import RetryConfig
+        >>> config = RetryConfig(max_attempts=5, base_delay=0.5, backoff=2.0, max_delay=3.0)
+        >>> print(config.max_attempts, config.jitter)
+        5 0.0
     """
 
     max_attempts: int = 3

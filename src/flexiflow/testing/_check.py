@@ -60,6 +60,13 @@ def check_bus(
         ValueError: an unknown backend or clause; `examples` or `seed` is no int, or too small.
         ImportError: the backend, or Hypothesis, is not installed.
         RuntimeError: called from async code.
+
+    Example:
+        >>> from flexiflow import EventBus
+        >>> from flexiflow.testing import check_bus
+        >>> check_bus(EventBus, backend="asyncio", clauses=("B6",), examples=5)
+        >>> print("B6 holds")
+        B6 holds
     """
     check_no_loop("check_bus")
     # Exploring needs no Hypothesis, which takes longer to import than all the rest.
@@ -110,6 +117,13 @@ def check_component(
         ValueError: an unknown backend or clause; `examples` or `seed` is no int, or too small.
         ImportError: the backend, or Hypothesis, is not installed.
         RuntimeError: called from async code.
+
+    Example:
+        >>> from flexiflow import Component
+        >>> from flexiflow.testing import check_component
+        >>> check_component(Component, backend="asyncio", clauses=("C1",), examples=5)
+        >>> print("C1 holds")
+        C1 holds
     """
     check_no_loop("check_component")
     from flexiflow.testing._component.contract import COMPONENT_CONTRACT  # noqa: PLC0415  as above
@@ -178,6 +192,15 @@ def check_transport(  # noqa: PLR0913  most of them are optional
             too small.
         ImportError: the backend, or Hypothesis, is not installed.
         RuntimeError: called from async code.
+
+    Example:
+        >>> from flexiflow.extras.durable import MemoryTransport
+        >>> from flexiflow.testing import check_transport
+        >>> check_transport(
+        ...     MemoryTransport, backend="asyncio", lease=None, clauses=("X4",), examples=1
+        ... )
+        >>> print("X4 holds")
+        X4 holds
     """
     check_no_loop("check_transport")
     from flexiflow.testing._transport.contract import TRANSPORT_CONTRACT  # noqa: PLC0415  as above
@@ -224,6 +247,13 @@ def check_store(
         ValueError: an unknown backend or clause; `examples` or `seed` is no int, or too small.
         ImportError: the backend, or Hypothesis, is not installed.
         RuntimeError: called from async code.
+
+    Example:
+        >>> from flexiflow.extras.stores import MemoryStateStore
+        >>> from flexiflow.testing import check_store
+        >>> check_store(MemoryStateStore, backend="asyncio", examples=2)
+        >>> print("K2 holds")
+        K2 holds
     """
     check_no_loop("check_store")
     from flexiflow.testing._store.contract import STORE_CONTRACT  # noqa: PLC0415  as above
@@ -289,6 +319,18 @@ def check_machine(
         Exception: what `make` raises, or a function of a claim.
         ImportError: the backend, or Hypothesis, is not installed.
         RuntimeError: called from async code.
+
+    Example:
+        >>> from flexiflow import Component, Engine, StateMachine, Transition
+        >>> from flexiflow.testing import check_machine
+        >>> from hypothesis import strategies as st
+        >>> MACHINE = StateMachine("placed", [Transition("placed", "pay", "paid")])
+        >>> def make():
+        ...     return Engine(component_factory=lambda name: Component(name, machine=MACHINE))
+        >>> messages = {"A7": st.just({"type": "pay"})}
+        >>> report = check_machine(make, backend="asyncio", messages=messages, examples=5, seed=1)
+        >>> print(report.not_taken)
+        ()
     """
     check_no_loop("check_machine")
     from flexiflow.testing._machine.examination import examine_machine  # noqa: PLC0415  as above

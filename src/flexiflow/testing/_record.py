@@ -21,6 +21,19 @@ class RecordedEvent(NamedTuple):
     Attributes:
         name: its name.
         data: its payload, the object itself.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import EventBus
+        >>> from flexiflow.testing import record
+        >>> async def main():
+        ...     bus = EventBus()
+        ...     async with record(bus) as recorded:
+        ...         await bus.publish("order.placed", "A7")
+        ...     for name, data in recorded.events:
+        ...         print(name, data)
+        >>> anyio.run(main)
+        order.placed A7
     """
 
     name: str
@@ -35,6 +48,19 @@ class Recorded:
         events: each published event, in the order in which the recorder saw them; built-in events
             too, except for `event.handler.failed`.
         failures: the payload of each `event.handler.failed`.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import EventBus
+        >>> from flexiflow.testing import record
+        >>> async def main():
+        ...     bus = EventBus()
+        ...     await bus.subscribe("order.placed", "billing", lambda order: 1 / 0)
+        ...     async with record(bus) as recorded:
+        ...         await bus.publish("order.placed", "A7")
+        ...     print(len(recorded.events), recorded.failures[0]["exception"])
+        >>> anyio.run(main)
+        1 division by zero
     """
 
     __slots__ = ("events", "failures")
@@ -57,6 +83,18 @@ async def record(bus: EventBus) -> AsyncGenerator[Recorded]:
 
     Args:
         bus: an `EventBus`, or any object with its `subscribe`.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import EventBus
+        >>> from flexiflow.testing import record
+        >>> async def main():
+        ...     bus = EventBus()
+        ...     async with record(bus) as recorded:
+        ...         await bus.publish("order.placed", "A7")
+        ...     print(recorded.events)
+        >>> anyio.run(main)
+        [RecordedEvent(name='order.placed', data='A7')]
     """
     recorded = Recorded()
     subscribing = bus.subscribe("**", "recorder", _never_called, priority=1, filter=_note(recorded))

@@ -15,7 +15,22 @@ _LEFT: Final = "its bridge was left"
 
 
 class TransportError(FlexiFlowError):
-    """Base class of errors between a bridge and its transport."""
+    """Base class of errors between a bridge and its transport.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import EventBus
+        >>> from flexiflow.extras.durable import SqliteTransport, TransportError, open_bridge
+        >>> async def main():
+        ...     transport = SqliteTransport("no/such/folder/events.db")
+        ...     try:
+        ...         async with open_bridge(EventBus(), transport, outgoing=["order.*"]):
+        ...             pass
+        ...     except TransportError as error:
+        ...         print(type(error).__name__)
+        >>> anyio.run(main)
+        TransportUnusable
+    """
 
 
 class TransportUnavailable(TransportError, ConnectionError):
@@ -28,6 +43,18 @@ class TransportUnavailable(TransportError, ConnectionError):
     Attributes:
         ticket: the ticket of the event that `Bridge.schedule` could not store, or of which it does
             not know whether it is stored; None from all other calls (Y3).
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow.extras.durable import RedisTransport, TransportUnavailable
+        >>> async def main():
+        ...     try:
+        ...         async with RedisTransport("redis://localhost:1").connect():
+        ...             pass
+        ...     except TransportUnavailable as error:
+        ...         print(error.address)
+        >>> anyio.run(main)
+        redis://localhost:1/0
     """
 
     def __init__(self, address: str, reason: str) -> None:
@@ -49,6 +76,11 @@ class NotReplicated(TransportUnavailable):
         address: where the transport is.
         confirmed: how many replicas have it.
         replicas: how many were asked for.
+
+    Example:
+        >>> from flexiflow.extras.durable import NotReplicated
+        >>> print(NotReplicated("redis://localhost:6379", 1, 2))
+        redis://localhost:6379 is not available: 1 of 2 replicas confirmed a write in time
     """
 
     def __init__(self, address: str, confirmed: int, replicas: int) -> None:
@@ -63,6 +95,21 @@ class LogFull(TransportUnavailable):
     Args:
         address: where the transport is.
         max_length: how many events the log may hold.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow.extras.durable import Batch, LogFull, Member, MemoryTransport, Record
+        >>> async def main():
+        ...     async with MemoryTransport(max_length=1).connect() as connection:
+        ...         member = Member("billing", "worker-1", "token", ("**",), lease=30.0)
+        ...         await connection.join(member)
+        ...         try:
+        ...             for number in (1, 2):
+        ...                 await connection.store(Batch("shop-1", number, (Record(b"{}"),)))
+        ...         except LogFull:
+        ...             print("there was no room for event", number)
+        >>> anyio.run(main)
+        there was no room for event 2
     """
 
     def __init__(self, address: str, max_length: int) -> None:
@@ -80,6 +127,21 @@ class ScheduleFull(TransportUnavailable):
     Args:
         address: where the transport is.
         max_scheduled: how many events may be scheduled, for each partition.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import EventBus
+        >>> from flexiflow.extras.durable import MemoryTransport, ScheduleFull, open_bridge
+        >>> async def main():
+        ...     transport = MemoryTransport(max_scheduled=1)
+        ...     async with open_bridge(EventBus(), transport, outgoing=["order.*"]) as bridge:
+        ...         try:
+        ...             for order in ("A7", "A8"):
+        ...                 await bridge.schedule("order.overdue", order, delay=60.0)
+        ...         except ScheduleFull:
+        ...             print(order, "was not scheduled")
+        >>> anyio.run(main)
+        A8 was not scheduled
     """
 
     def __init__(self, address: str, max_scheduled: int) -> None:
@@ -100,6 +162,11 @@ class StartTrimmed(TransportError):
         partition: the partition.
         position: the position that was given.
         oldest: the position behind which the oldest event follows that is kept.
+
+    Example:
+        >>> from flexiflow.extras.durable import StartTrimmed
+        >>> print(StartTrimmed("billing", 0, "17", "40").args)
+        ('billing', 0, '17', '40')
     """
 
     def __init__(self, group: str, partition: int, position: str, oldest: str) -> None:
@@ -125,6 +192,24 @@ class BridgeClosed(TransportUnavailable):
     Args:
         address: where the transport is.
         ended_by: the name of the exception that ended the bridge.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import EventBus
+        >>> from flexiflow.extras.durable import BridgeClosed, MemoryTransport, open_bridge
+        >>> async def main():
+        ...     bus = EventBus(on_error="raise")
+        ...     try:
+        ...         async with open_bridge(bus, MemoryTransport(), outgoing=["order.*"]):
+        ...             raise ValueError("something is wrong")
+        ...     except ValueError:
+        ...         pass
+        ...     try:
+        ...         await bus.publish("order.placed", "A7")
+        ...     except BridgeClosed as error:
+        ...         print(error.ended_by)
+        >>> anyio.run(main)
+        ValueError
     """
 
     def __init__(self, address: str, ended_by: str) -> None:
@@ -161,6 +246,23 @@ class TransportUnusable(TransportError):
     Args:
         address: the address, without any secret.
         reason: what was found, and what would be right.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import anyio
+        >>> from flexiflow.extras.durable import SqliteTransport, TransportUnusable
+        >>> async def main(folder):
+        ...     file = Path(folder, "events.db")
+        ...     file.write_text("something else, and not a database of SQLite")
+        ...     try:
+        ...         async with SqliteTransport(file).connect():
+        ...             pass
+        ...     except TransportUnusable:
+        ...         print("it was left as it is")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     anyio.run(main, folder)
+        it was left as it is
     """
 
     def __init__(self, address: str, reason: str) -> None:
@@ -185,6 +287,22 @@ class LeaseLost(TransportError):
         consumer: the worker's name.
         group: its group.
         partition: the partition of the lease.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow.extras.durable import LeaseLost, Member, MemoryTransport
+        >>> async def main():
+        ...     async with MemoryTransport().connect() as connection:
+        ...         member = Member("billing", "worker-1", "token", ("**",), lease=30.0)
+        ...         await connection.join(member)
+        ...         lease = await connection.acquire(member, 0)
+        ...         await connection.forget("billing")
+        ...         try:
+        ...             await lease.renew()
+        ...         except LeaseLost as error:
+        ...             print(error)
+        >>> anyio.run(main)
+        'worker-1' of the group 'billing' lost its lease of partition 0
     """
 
     def __init__(self, consumer: str, group: str, partition: int) -> None:
@@ -203,6 +321,20 @@ class ConsumerInUse(TransportError):
     Args:
         consumer: the name.
         group: the group.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow.extras.durable import ConsumerInUse, Member, MemoryTransport
+        >>> async def main():
+        ...     async with MemoryTransport().connect() as connection:
+        ...         try:
+        ...             for token in ("first", "second"):
+        ...                 member = Member("billing", "worker-1", token, ("**",), lease=30.0)
+        ...                 await connection.join(member)
+        ...         except ConsumerInUse as error:
+        ...             print(error.args)
+        >>> anyio.run(main)
+        ('worker-1', 'billing')
     """
 
     def __init__(self, consumer: str, group: str) -> None:
@@ -225,6 +357,20 @@ class GroupMismatch(TransportError):
         group: the group.
         taken: the patterns of the worker that was there before.
         given: the patterns of the worker that was to join.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow.extras.durable import GroupMismatch, Member, MemoryTransport
+        >>> async def main():
+        ...     async with MemoryTransport().connect() as connection:
+        ...         try:
+        ...             for name in ("order", "mail"):
+        ...                 member = Member("all", name, "token", (f"{name}.*",), lease=30.0)
+        ...                 await connection.join(member)
+        ...         except GroupMismatch as error:
+        ...             print(error.args)
+        >>> anyio.run(main)
+        ('all', ('order.*',), ('mail.*',))
     """
 
     def __init__(self, group: str, taken: Collection[str], given: Collection[str]) -> None:
@@ -247,6 +393,20 @@ class NotEncodable(TransportError, ValueError):
     Args:
         event_name: the event's name.
         reason: what is wrong with its payload.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import EventBus
+        >>> from flexiflow.extras.durable import MemoryTransport, NotEncodable, open_bridge
+        >>> async def main():
+        ...     bus = EventBus(on_error="raise")
+        ...     async with open_bridge(bus, MemoryTransport(), outgoing=["order.*"]):
+        ...         try:
+        ...             await bus.publish("order.placed", object())
+        ...         except NotEncodable as error:
+        ...             print(error.args[0])
+        >>> anyio.run(main)
+        order.placed
     """
 
     def __init__(self, event_name: str, reason: str) -> None:
@@ -265,6 +425,11 @@ class NotDecodable(TransportError, ValueError):
     Args:
         event_name: the event's name.
         reason: what is wrong.
+
+    Example:
+        >>> from flexiflow.extras.durable import NotDecodable
+        >>> print(NotDecodable("order.placed", "it has no 'id'"))
+        the payload of 'order.placed' can't be read: it has no 'id'
     """
 
     def __init__(self, event_name: str, reason: str) -> None:
@@ -284,6 +449,11 @@ class NewerVersion(TransportError):
         event_name: the event's name.
         stored: the version that is stored.
         newest: the newest version that this code reads.
+
+    Example:
+        >>> from flexiflow.extras.durable import NewerVersion
+        >>> print(NewerVersion("order.placed", stored=3, newest=2).args)
+        ('order.placed', 3, 2)
     """
 
     def __init__(self, event_name: str, stored: int, newest: int) -> None:
@@ -309,6 +479,11 @@ class TooDeep(TransportError):
         event_name: the event's name.
         depth: how many stored events the chain has, this one included.
         max_depth: how many it may have.
+
+    Example:
+        >>> from flexiflow.extras.durable import TooDeep
+        >>> print(TooDeep("order.placed", depth=101, max_depth=100).args)
+        ('order.placed', 101, 100)
     """
 
     def __init__(self, event_name: str, depth: int, max_depth: int) -> None:
@@ -332,6 +507,18 @@ class EventTooLarge(TransportError, ValueError):
         event_name: the event's name, or what is known of it.
         size: how many bytes it has, encoded.
         max_event_bytes: how many bytes it may have.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow.extras.durable import Batch, EventTooLarge, MemoryTransport, Record
+        >>> async def main():
+        ...     async with MemoryTransport(max_event_bytes=100).connect() as connection:
+        ...         try:
+        ...             await connection.store(Batch("shop-1", 1, (Record(bytes(101)),)))
+        ...         except EventTooLarge as error:
+        ...             print(error.args[1:])
+        >>> anyio.run(main)
+        (101, 100)
     """
 
     def __init__(self, event_name: str, size: int, max_event_bytes: int) -> None:
@@ -353,6 +540,11 @@ class WorkersDied(TransportError):
     Args:
         event_name: the event's name.
         deliveries: how many attempts.
+
+    Example:
+        >>> from flexiflow.extras.durable import WorkersDied
+        >>> print(WorkersDied("order.placed", deliveries=3).args)
+        ('order.placed', 3)
     """
 
     def __init__(self, event_name: str, deliveries: int) -> None:

@@ -24,6 +24,20 @@ class Lease(Protocol):
     exclusively to another worker, it ran out `KEPT_FOR` seconds ago and holds nothing, or the log
     is no longer the one that was leased (X13). No method is called by two tasks at once; `receive`
     and `wait` are called while others run.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow.extras.durable import Acknowledged, Member, MemoryTransport, Room
+        >>> async def main():
+        ...     async with MemoryTransport().connect() as connection:
+        ...         member = Member("billing", "worker-1", "token", ("**",), lease=30.0)
+        ...         await connection.join(member)
+        ...         lease = await connection.acquire(member, 0)
+        ...         for delivery in await lease.receive(Room(10)):
+        ...             await lease.settle([Acknowledged(delivery.position)])
+        ...         print(lease.partition, lease.token)
+        >>> anyio.run(main)
+        0 1
     """
 
     @property

@@ -11,13 +11,25 @@ if TYPE_CHECKING:
 
 
 class Acknowledged(NamedTuple):
-    """The record was handled, and is no longer pending."""
+    """The record was handled, and is no longer pending.
+
+    Example:
+        >>> from flexiflow.extras.durable import Acknowledged
+        >>> print(Acknowledged("17"))
+        Acknowledged(position='17')
+    """
 
     position: str
 
 
 class Noted(NamedTuple):
-    """The record is still held, with these counts from now on."""
+    """The record is still held, with these counts from now on.
+
+    Example:
+        >>> from flexiflow.extras.durable import Noted
+        >>> print(Noted("17", attempts=1, deliveries=1))
+        Noted(position='17', attempts=1, deliveries=1)
+    """
 
     position: str
     attempts: int
@@ -29,6 +41,11 @@ class Returned(NamedTuple):
 
     A record that has waited waits again, and is due at once. Whether other workers may be given it
     before this lease ends is up to the transport.
+
+    Example:
+        >>> from flexiflow.extras.durable import Returned
+        >>> print(Returned("17", attempts=0, deliveries=0))
+        Returned(position='17', attempts=0, deliveries=0)
     """
 
     position: str
@@ -37,7 +54,14 @@ class Returned(NamedTuple):
 
 
 class Buried(NamedTuple):
-    """The record is no longer pending, and is a dead letter of its group (X3)."""
+    """The record is no longer pending, and is a dead letter of its group (X3).
+
+    Example:
+        >>> from flexiflow.extras.durable import Buried, Failure
+        >>> buried = Buried("17", 30, 1, Failure("ValueError", "negative total", traceback=""))
+        >>> print(buried.position, buried.failure.message)
+        17 negative total
+    """
 
     position: str
     attempts: int
@@ -59,6 +83,11 @@ class Postponed(NamedTuple):
             it is acknowledged or buried. If no record of that key waits, nor one is held that has
             waited, it is due at once.
         key: the event's key, or None.
+
+    Example:
+        >>> from flexiflow.extras.durable import Postponed
+        >>> print(Postponed("17", attempts=1, deliveries=0, delay=2.0, key="A7"))
+        Postponed(position='17', attempts=1, deliveries=0, delay=2.0, key='A7')
     """
 
     position: str
@@ -73,6 +102,11 @@ class Followed(NamedTuple):
 
     The first record of the key's line becomes due now, unless another record of the key has a due
     time, or is held after having waited. So asking again changes nothing.
+
+    Example:
+        >>> from flexiflow.extras.durable import Followed
+        >>> print(Followed("A7"))
+        Followed(key='A7')
     """
 
     key: str
@@ -92,6 +126,12 @@ class Settled(NamedTuple):
         lost: the positions of records whose outcomes were not written, since another lease holds
             them by now.
         over: the keys of `Followed` of which no record waits by this lease any more.
+
+    Example:
+        >>> from flexiflow.extras.durable import Settled
+        >>> answer = Settled(lost=("17",))
+        >>> print(answer.lost, answer.over)
+        ('17',) ()
     """
 
     lost: Sequence[str] = ()

@@ -13,6 +13,11 @@ class Record(NamedTuple):
         body: the event in the form of CloudEvents; a transport does not look into it.
         key: selects the partition: records of one key are in the same one; None for any.
         group: the only group that is to handle it, if it was redriven (X3); None for all groups.
+
+    Example:
+        >>> from flexiflow.extras.durable import Record
+        >>> print(Record(b"{}", key="A7"))
+        Record(body=b'{}', key='A7', group=None)
     """
 
     body: bytes
@@ -30,6 +35,12 @@ class Batch(NamedTuple):
         records: the records, one or more.
         is_lasting: whether the producer is remembered for ever, and not only for the transport's
             `idempotency_window` after its last batch (Y4).
+
+    Example:
+        >>> from flexiflow.extras.durable import Batch, Record
+        >>> batch = Batch("shop-1", 1, (Record(b"{}"), Record(b"{}")))
+        >>> print(batch.number, len(batch.records))
+        1 2
     """
 
     producer: str
@@ -64,6 +75,12 @@ class Member(NamedTuple):
         longest_delay: the longest wait of a record, in seconds. A record that would be due later is
             due then, so that a clock that was set back does not prolong a wait (X12).
         start: where the group begins if this is its first member; ignored if there is a group.
+
+    Example:
+        >>> from flexiflow.extras.durable import Member
+        >>> member = Member("billing", "worker-1", "a token", ("order.*",), lease=30.0)
+        >>> print(member.group, member.start)
+        billing oldest
     """
 
     group: str
@@ -85,6 +102,11 @@ class Room(NamedTuple):
         waiting: while this many records of the partition wait, no record that is new to the group
             is given (X12); 1 or more.
         again: how many of the records may be ones that have waited (X12); 0 or more.
+
+    Example:
+        >>> from flexiflow.extras.durable import Room
+        >>> print(Room(records=100, size=4_000_000).records)
+        100
     """
 
     records: int
@@ -110,6 +132,20 @@ class Delivery(NamedTuple):
         has_waited: whether it was postponed before. Until it is acknowledged or buried, or waits
             again, no other of the waiting records of its key is given.
         oversize: how many bytes the body has if that is more than `max_event_bytes`, else 0 (X14).
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow.extras.durable import Batch, Member, MemoryTransport, Record, Room
+        >>> async def main():
+        ...     async with MemoryTransport().connect() as connection:
+        ...         await connection.store(Batch("shop-1", 1, (Record(b"{}"),)))
+        ...         member = Member("billing", "worker-1", "token", ("**",), lease=30.0)
+        ...         await connection.join(member)
+        ...         lease = await connection.acquire(member, 0)
+        ...         for delivery in await lease.receive(Room(10)):
+        ...             print(delivery.position, delivery.body, delivery.deliveries)
+        >>> anyio.run(main)
+        1 b'{}' 1
     """
 
     position: str
@@ -129,6 +165,12 @@ class Failure(NamedTuple):
         type: the qualified name of the exception's class.
         message: the exception's message.
         traceback: its traceback, formatted; may be empty.
+
+    Example:
+        >>> from flexiflow.extras.durable import Buried, Failure
+        >>> failure = Failure("builtins.ValueError", "negative total", "")
+        >>> print(Buried("17", attempts=1, deliveries=1, failure=failure).failure.message)
+        negative total
     """
 
     type: str
@@ -146,6 +188,24 @@ class DeadLetter(NamedTuple):
         attempts: how many attempts failed.
         deliveries: how many attempts had begun since the last one that ended.
         time: when it was given up, in seconds since 1970.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import EventBus
+        >>> from flexiflow.extras.durable import MemoryTransport, open_bridge
+        >>> async def main():
+        ...     bus, transport = EventBus(), MemoryTransport()
+        ...     await bus.subscribe("order.placed", "billing", lambda order: 1 / 0)
+        ...     async with open_bridge(
+        ...         bus, transport, incoming=["order.*"], group="billing", max_attempts=1
+        ...     ) as bridge:
+        ...         await bridge.schedule("order.placed", "A7", delay=0)
+        ...         while not bridge.statistics().dead:
+        ...             await anyio.sleep(0.001)
+        ...         [letter] = await bridge.dead_letters()
+        ...     print(letter.failure.message, letter.attempts)
+        >>> anyio.run(main)
+        division by zero 1
     """
 
     id: str
@@ -167,6 +227,17 @@ class Stored(NamedTuple):
         group: as in `Record`.
         time: when it was stored in the log, in seconds since 1970 by the transport's clock; None if
             that is not known: an earlier release, or other software, has stored it (Y5).
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow.extras.durable import Batch, MemoryTransport, Record
+        >>> async def main():
+        ...     async with MemoryTransport().connect() as connection:
+        ...         await connection.store(Batch("shop-1", 1, (Record(b"{}"),)))
+        ...         [stored], _ = await connection.tail(("0",), limit=10, wait=0.0)
+        ...         print(stored.partition, stored.position, stored.body)
+        >>> anyio.run(main)
+        0 1 b'{}'
     """
 
     partition: int
@@ -184,6 +255,17 @@ class ScheduledRecord(NamedTuple):
         partition: the partition that it will be in.
         due: its time, in seconds since 1970 by the transport's clock.
         record: the record.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow.extras.durable import MemoryTransport, Record
+        >>> async def main():
+        ...     async with MemoryTransport().connect() as connection:
+        ...         await connection.schedule(connection.new_ticket(None), Record(b"{}"), at=4e9)
+        ...         for scheduled in await connection.scheduled():
+        ...             print(scheduled.due, scheduled.record.body)
+        >>> anyio.run(main)
+        4000000000.0 b'{}'
     """
 
     ticket: str
@@ -200,6 +282,17 @@ class Replayed(NamedTuple):
         is_complete: whether every record is still kept that was stored after the place, or the
             time, that was asked for. If not, the group begins again with the oldest ones that are,
             and the others do not count as missed.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow.extras.durable import Member, MemoryTransport
+        >>> async def main():
+        ...     async with MemoryTransport().connect() as connection:
+        ...         member = Member("billing", "worker-1", "token", ("**",), lease=30.0)
+        ...         await connection.join(member)
+        ...         print(await connection.replay("billing", "oldest"))
+        >>> anyio.run(main)
+        Replayed(after=('0',), is_complete=True)
     """
 
     after: tuple[str, ...]

@@ -18,6 +18,12 @@ class Standing(NamedTuple):
         missed: how many were lost, or deleted before the group had settled them (X6, X13).
         dead: how many dead letters it has.
         waiting: how many records wait for their next attempt, or for others of their key (X12).
+
+    Example:
+        >>> from flexiflow.extras.durable import Standing
+        >>> parts = [Standing(1, 2, 0, 0), Standing(0, 5, 0, 1)]
+        >>> print(Standing.total(parts))
+        Standing(pending=1, lag=7, missed=0, dead=1, waiting=0)
     """
 
     pending: int
@@ -41,6 +47,16 @@ class LogSurvey(NamedTuple):
             if that is not known.
         scheduled: how many records wait for their time.
         size: how many bytes its records take, roughly; None if the transport can't tell quickly.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow.extras.durable import MemoryTransport
+        >>> async def main():
+        ...     async with MemoryTransport().connect() as connection:
+        ...         for log in (await connection.survey()).logs:
+        ...             print(log.length, log.oldest, log.scheduled)
+        >>> anyio.run(main)
+        0 None 0
     """
 
     length: int
@@ -56,6 +72,18 @@ class MemberSurvey(NamedTuple):
         consumer: its name.
         patterns: the patterns of the events that it takes, in the form that `canonical` returns.
         until: when it counts as dead unless it is heard of again, in seconds since 1970.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow.extras.durable import Member, MemoryTransport
+        >>> async def main():
+        ...     async with MemoryTransport().connect() as connection:
+        ...         member = Member("billing", "worker-1", "token", ("**",), lease=30.0)
+        ...         await connection.join(member)
+        ...         [group] = (await connection.survey()).groups
+        ...         print([(member.consumer, member.patterns) for member in group.members])
+        >>> anyio.run(main)
+        [('worker-1', ('**',))]
     """
 
     consumer: str
@@ -75,6 +103,18 @@ class GroupSurvey(NamedTuple):
             1970; None if there is none, or if that is not known.
         replay: a number that grows with each replay, and with each new group of that name; to
             compare, not to count (Y5).
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow.extras.durable import Member, MemoryTransport
+        >>> async def main():
+        ...     async with MemoryTransport().connect() as connection:
+        ...         member = Member("billing", "worker-1", "token", ("**",), lease=30.0)
+        ...         await connection.join(member)
+        ...         for group in (await connection.survey()).groups:
+        ...             print(group.name, group.standings)
+        >>> anyio.run(main)
+        billing (Standing(pending=0, lag=0, missed=0, dead=0, waiting=0),)
     """
 
     name: str
@@ -92,6 +132,17 @@ class Survey(NamedTuple):
         logs: the partitions.
         groups: the groups, sorted by name.
         size: how many bytes the whole transport takes, roughly; None if it can't tell.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow.extras.durable import Batch, MemoryTransport, Record
+        >>> async def main():
+        ...     async with MemoryTransport(partitions=2).connect() as connection:
+        ...         await connection.store(Batch("shop-1", 1, (Record(b"{}"),)))
+        ...         survey = await connection.survey()
+        ...         print(sum(log.length for log in survey.logs), survey.groups)
+        >>> anyio.run(main)
+        1 ()
     """
 
     now: float

@@ -50,7 +50,19 @@ if TYPE_CHECKING:
 
 
 class Connection(Protocol):
-    """An open transport; its methods raise `TransportUnavailable` after a bounded wait."""
+    """An open transport; its methods raise `TransportUnavailable` after a bounded wait.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow.extras.durable import Batch, MemoryTransport, Record
+        >>> async def main():
+        ...     async with MemoryTransport().connect() as connection:
+        ...         await connection.store(Batch("shop-1", 1, (Record(b"{}", key="A7"),)))
+        ...         [stored], positions = await connection.tail(("0",), limit=10, wait=0.0)
+        ...         print(stored.body)
+        >>> anyio.run(main)
+        b'{}'
+    """
 
     @property
     def address(self) -> str:
@@ -275,7 +287,15 @@ class Connection(Protocol):
 
 
 class Transport(Protocol):
-    """Where events outlive a process; passed to `open_bridge`."""
+    """Where events outlive a process; passed to `open_bridge`.
+
+    Example:
+        >>> from flexiflow.extras.durable import MemoryTransport, Transport, transport_from_url
+        >>> def choose(url: str | None) -> Transport:
+        ...     return MemoryTransport() if url is None else transport_from_url(url)
+        >>> print(type(choose(None)).__name__)
+        MemoryTransport
+    """
 
     def connect(self) -> AbstractAsyncContextManager[Connection]:
         """Open a connection; several may be open at a time.

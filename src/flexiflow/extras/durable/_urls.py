@@ -42,6 +42,11 @@ def transport_from_url(url: str) -> Transport:
         TypeError: it is no str.
         ValueError: it names no transport, or an option is unknown or out of its range. The message
             never shows a password.
+
+    Example:
+        >>> from flexiflow.extras.durable import transport_from_url
+        >>> print(type(transport_from_url("sqlite:events.db?partitions=4")).__name__)
+        SqliteTransport
     """
     schemes: dict[str, Scheme[Transport]] = {
         "sqlite": Scheme("sqlite:", SqliteTransport, _SQLITE),

@@ -13,6 +13,17 @@ class StoreError(FlexiFlowError):
     Args:
         address: where the store is, without any secret.
         reason: what was seen, and what would be right.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow.extras.stores import SqliteStateStore, StoreError
+        >>> async def main():
+        ...     try:
+        ...         await SqliteStateStore("no/such/folder/orders.db").load("A7")
+        ...     except StoreError as error:
+        ...         print(type(error).__name__)
+        >>> anyio.run(main)
+        StoreUnusable
     """
 
     def __init__(self, address: str, reason: str) -> None:
@@ -30,6 +41,18 @@ class StoreUnavailable(StoreError, ConnectionError):
     Args:
         address: where the store is, without any secret.
         reason: what was seen.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow.extras.stores import RedisStateStore, StoreUnavailable
+        >>> async def main():
+        ...     try:
+        ...         async with RedisStateStore("redis://localhost:1"):
+        ...             pass
+        ...     except StoreUnavailable as error:
+        ...         print(error.address)
+        >>> anyio.run(main)
+        redis://localhost:1/0
     """
 
     def __str__(self) -> str:
@@ -47,6 +70,22 @@ class StoreUnusable(StoreError):
     Args:
         address: where the store is, without any secret.
         reason: what was found, and what would be right.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import anyio
+        >>> from flexiflow.extras.stores import SqliteStateStore, StoreUnusable
+        >>> async def main(folder):
+        ...     file = Path(folder, "orders.db")
+        ...     file.write_text("something else, and not a database of SQLite")
+        ...     try:
+        ...         await SqliteStateStore(file).load("A7")
+        ...     except StoreUnusable:
+        ...         print("it was left as it is")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     anyio.run(main, folder)
+        it was left as it is
     """
 
     def __str__(self) -> str:

@@ -46,6 +46,20 @@ class MemoryStateStore:
 
     Raises:
         ValueError: `history` is out of its range.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import Component, Engine, StateMachine, Transition
+        >>> from flexiflow.extras.stores import MemoryStateStore
+        >>> MACHINE = StateMachine("placed", [Transition("placed", "pay", "paid")])
+        >>> async def main():
+        ...     store = MemoryStateStore()
+        ...     engine = Engine(store=store)
+        ...     await engine.register(Component("A7", machine=MACHINE))
+        ...     await engine.send("A7", {"type": "pay"})
+        ...     print((await store.load("A7")).state)
+        >>> anyio.run(main)
+        paid
     """
 
     __slots__ = ("_due", "_history", "_last", "_versions")

@@ -62,6 +62,19 @@ class SqliteStateStore:
     Raises:
         TypeError: `path` is no path.
         ValueError: a number out of its range, or a path that names no file.
+
+    Example:
+        >>> import tempfile
+        >>> import anyio
+        >>> from flexiflow.extras.stores import SqliteStateStore
+        >>> async def main(folder):
+        ...     store = SqliteStateStore(f"{folder}/orders.db")
+        ...     await store.save("A7", "paid", None, expected=0)
+        ...     print((await store.load("A7")).state)
+        ...     store.close()
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     anyio.run(main, folder)
+        paid
     """
 
     __slots__ = ("__weakref__", "_entered", "_history", "_jobs", "_path")

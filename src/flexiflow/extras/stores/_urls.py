@@ -44,5 +44,10 @@ def store_from_url(url: str) -> StateStore:
         TypeError: it is no str.
         ValueError: it names no store, or an option is unknown or out of its range. The message
             never shows a password.
+
+    Example:
+        >>> from flexiflow.extras.stores import store_from_url
+        >>> print(type(store_from_url("sqlite:orders.db?history=10")).__name__)
+        SqliteStateStore
     """
     return _READER.read(url)

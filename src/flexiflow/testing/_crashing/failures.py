@@ -27,6 +27,11 @@ class Crashes:
         missed: the points that were not reached, since the worker did not come there again before
             it ended; as `at` takes them, each with its line in the code, or "" if it was given as
             `at`.
+
+    Example:
+        >>> from flexiflow.testing import Crashes
+        >>> print(Crashes(checkpoints={"shop": 40}, tried=40, missed={}))
+        killed at 40 of 40 points
     """
 
     checkpoints: Mapping[str, int]
@@ -109,6 +114,12 @@ class HandledAgain(FlexiFlowError, AssertionError):
         times: how often its handling began, not counting attempts that were let go, as those that
             have failed; 0 if it was acknowledged before, or was a dead letter.
         crashes: how many crashes there were.
+
+    Example:
+        >>> from flexiflow.testing import HandledAgain
+        >>> again = HandledAgain("order.placed", "events.db group billing", times=3, crashes=1)
+        >>> print(again.times)
+        3
     """
 
     def __init__(self, name: str, event: str, times: int, crashes: int) -> None:
@@ -134,6 +145,11 @@ class WorkerFailed(FlexiFlowError):
     Args:
         worker: its name.
         reason: the traceback of what it raised, or how its process ended.
+
+    Example:
+        >>> from flexiflow.testing import WorkerFailed
+        >>> print(WorkerFailed("shop", "its process ended with 1"))
+        the worker 'shop' failed: its process ended with 1
     """
 
     def __init__(self, worker: str, reason: str) -> None:

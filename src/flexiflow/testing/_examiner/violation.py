@@ -34,6 +34,20 @@ class ContractViolation(Finding, AssertionError):
         recurrence: how often it happened again, and in how many runs of the program.
         error: the traceback of the exception that ended the program, from the caller's own code on;
             empty if there was none.
+
+    Example:
+        >>> from flexiflow import Component, Engine, StateMachine, Transition
+        >>> from flexiflow.testing import ContractViolation, check_machine
+        >>> from hypothesis import strategies as st
+        >>> MACHINE = StateMachine("placed", [Transition("placed", "pay", "paid")])
+        >>> def make():
+        ...     return Engine(component_factory=lambda name: Component(name, machine=MACHINE))
+        >>> messages = {"A7": st.just({"type": "pay"})}
+        >>> try:
+        ...     check_machine(make, backend="asyncio", messages=messages, never=["paid"], seed=1)
+        ... except ContractViolation as violation:
+        ...     print(violation.clause)
+        never 'paid'
     """
 
     def __init__(  # noqa: PLR0913  each of them is an attribute

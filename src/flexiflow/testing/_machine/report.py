@@ -27,6 +27,11 @@ class CoveredTransition(NamedTuple):
         accepted: how often its guard has let a message through.
         refused: how often its guard has not.
         failed: how often its guard has raised.
+
+    Example:
+        >>> from flexiflow.testing import CoveredTransition
+        >>> print(CoveredTransition("placed", "pay", "paid", taken=3))
+        placed -- pay --> paid
     """
 
     source: str
@@ -55,6 +60,20 @@ class LeadsTo(NamedTuple):
         inconclusive: so many programs were still going on when their budget of turns was used up,
             so the claim can't be judged.
         not_reached: in so many programs its first condition was never reached.
+
+    Example:
+        >>> from flexiflow import Component, Engine, StateMachine, Transition
+        >>> from flexiflow.testing import check_machine
+        >>> from hypothesis import strategies as st
+        >>> MACHINE = StateMachine("placed", [Transition("placed", "pay", "paid")])
+        >>> def make():
+        ...     return Engine(component_factory=lambda name: Component(name, machine=MACHINE))
+        >>> messages, claim = {"A7": st.just({"type": "pay"})}, ("placed", "paid")
+        >>> report = check_machine(
+        ...     make, backend="asyncio", messages=messages, leads_to=[claim], fair=["pay"], seed=1
+        ... )
+        >>> print(report.leads_to[0].claim, report.leads_to[0].inconclusive)
+        'placed' leads to 'paid' 0
     """
 
     claim: str
@@ -77,6 +96,18 @@ class MachineReport:
         unfinished: in so many programs a component was still handling a message at the end.
         transitions: the transitions of all machines, one for each state that they leave.
         leads_to: the claims of `leads_to`, in order.
+
+    Example:
+        >>> from flexiflow import Component, Engine, StateMachine, Transition
+        >>> from flexiflow.testing import check_machine
+        >>> from hypothesis import strategies as st
+        >>> MACHINE = StateMachine("placed", [Transition("placed", "pay", "paid")])
+        >>> def make():
+        ...     return Engine(component_factory=lambda name: Component(name, machine=MACHINE))
+        >>> messages = {"A7": st.just({"type": "ship"})}
+        >>> report = check_machine(make, backend="asyncio", messages=messages, examples=5, seed=1)
+        >>> print([str(transition) for transition in report.not_taken])
+        ['placed -- pay --> paid']
     """
 
     backend: str

@@ -64,6 +64,15 @@ class Exploration:
         schedules: how many schedules were run, no two of them the same.
         exhausted: whether there are no other schedules.
         seed: the seed that explores the same schedules again.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow.testing import explore
+        >>> async def scenario():
+        ...     await anyio.sleep(1)
+        >>> exploration = explore(scenario, backend="asyncio", seed=1)
+        >>> print(exploration.schedules, exploration.exhausted)
+        1 True
     """
 
     schedules: int
@@ -101,6 +110,17 @@ def explore(
             folder, or in none that exists.
         ImportError: the backend is not installed.
         RuntimeError: called from async code.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow.testing import explore
+        >>> async def scenario():
+        ...     async with anyio.create_task_group() as tasks:
+        ...         for seconds in (1, 2):
+        ...             tasks.start_soon(anyio.sleep, seconds)
+        >>> exploration = explore(scenario, backend="asyncio", schedules=100, seed=1)
+        >>> print(exploration.exhausted)
+        True
     """
     check_scenario(scenario, "explore")
     check_backend(backend)
@@ -153,6 +173,15 @@ def replay(
             in none that exists.
         ImportError: the backend is not installed.
         RuntimeError: called from async code.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow.testing import replay
+        >>> async def scenario():
+        ...     await anyio.sleep(3600)
+        ...     return "an hour later"
+        >>> print(replay(scenario, backend="asyncio", decisions=()))
+        an hour later
     """
     check_scenario(scenario, "replay")
     check_backend(backend)

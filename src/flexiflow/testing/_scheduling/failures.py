@@ -23,6 +23,17 @@ class ScenarioStuck(FlexiFlowError):
 
     Args:
         reason: what was observed.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow.testing import ScenarioStuck, replay
+        >>> async def scenario():
+        ...     await anyio.Event().wait()
+        >>> try:
+        ...     replay(scenario, backend="asyncio", decisions=())
+        ... except ScenarioStuck as error:
+        ...     print(error.reason.partition(",")[0])
+        every task waits and no timer is set
     """
 
     def __init__(self, reason: str) -> None:
@@ -65,6 +76,23 @@ class ScheduleFailure(Finding):
 
     Attributes:
         color: whether the message has the story in color; the pytest plugin sets this on terminals.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow.testing import ScheduleFailure, explore
+        >>> async def scenario():
+        ...     arrived = []
+        ...     async def arrive(name):
+        ...         arrived.append(name)
+        ...     async with anyio.create_task_group() as tasks:
+        ...         tasks.start_soon(arrive, "first")
+        ...         tasks.start_soon(arrive, "second")
+        ...     assert arrived == ["first", "second"]
+        >>> try:
+        ...     explore(scenario, backend="asyncio", seed=1)
+        ... except ScheduleFailure as failure:
+        ...     print(failure.decisions, repr(failure.exception))
+        (1,) AssertionError()
     """
 
     def __init__(
@@ -125,6 +153,22 @@ class CancellationFailure(Finding):
             beginning, and None means that it failed without a cancellation.
         style: how it was cancelled.
         exception: what was raised.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow.testing import CancellationFailure, cancel_everywhere
+        >>> orders = []
+        >>> async def scenario():
+        ...     orders.append("A7")
+        ...     await anyio.sleep(1)
+        ...     orders.remove("A7")
+        >>> def check():
+        ...     assert orders == []
+        >>> try:
+        ...     cancel_everywhere(scenario, backend="asyncio", check=check)
+        ... except CancellationFailure as failure:
+        ...     print(failure.checkpoint, failure.style)
+        0 scope
     """
 
     def __init__(
@@ -153,6 +197,11 @@ class CheckpointMissed(FlexiFlowError):
     Args:
         checkpoint: that checkpoint, counted from 1.
         passed: how many checkpoints it passed.
+
+    Example:
+        >>> from flexiflow.testing import CheckpointMissed
+        >>> print(CheckpointMissed(checkpoint=3, passed=2).args)
+        (3, 2)
     """
 
     def __init__(self, checkpoint: int, passed: int) -> None:
@@ -174,6 +223,18 @@ class TasksLeft(FlexiFlowError):
 
     Args:
         names: the names of the tasks.
+
+    Example:
+        >>> import asyncio
+        >>> from flexiflow.testing import TasksLeft, replay
+        >>> async def scenario():
+        ...     global task
+        ...     task = asyncio.create_task(asyncio.sleep(1), name="forgotten")
+        >>> try:
+        ...     replay(scenario, backend="asyncio", decisions=())
+        ... except TasksLeft as error:
+        ...     print(error)
+        tasks are left behind: 'sleep'
     """
 
     def __init__(self, names: tuple[str, ...]) -> None:

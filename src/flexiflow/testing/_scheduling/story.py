@@ -40,6 +40,17 @@ class Place:
         line: the number of the line, counted from 1.
         function: the qualified name of the function.
         code: the line itself, or "" if it can't be read.
+
+    Example:
+        >>> from flexiflow.testing import ScheduleFailure, explore
+        >>> async def scenario():
+        ...     raise LookupError("no such order")
+        >>> try:
+        ...     explore(scenario, backend="asyncio", seed=1)
+        ... except ScheduleFailure as failure:
+        ...     place = failure.story.turns[-1].place
+        ...     print(place.function)
+        scenario
     """
 
     file: str
@@ -68,6 +79,17 @@ class Turn:
         acts: what it did to other tasks: "starts", "wakes" or "cancels", and the task's name.
         end: how the task ended, as "returns" or "raises LookupError"; "" if it goes on later.
         place: where it stopped: where it waits, where it raised, or the function that returned.
+
+    Example:
+        >>> from flexiflow.testing import ScheduleFailure, explore
+        >>> async def scenario():
+        ...     raise LookupError("no such order")
+        >>> try:
+        ...     explore(scenario, backend="asyncio", seed=1)
+        ... except ScheduleFailure as failure:
+        ...     [turn] = failure.story.turns
+        ...     print(turn.number, turn.task, turn.end)
+        1 scenario raises LookupError: no such order
     """
 
     number: int
@@ -115,6 +137,17 @@ class Story:
         turns: the turns, from the scenario's first to its last one.
         waiting: the tasks that had not ended then, and where each of them waited; None if it had
             not begun.
+
+    Example:
+        >>> from flexiflow.testing import ScheduleFailure, explore
+        >>> async def scenario():
+        ...     raise LookupError("no such order")
+        >>> try:
+        ...     explore(scenario, backend="asyncio", seed=1)
+        ... except ScheduleFailure as failure:
+        ...     for turn in failure.story.turns:
+        ...         print(turn.number, turn.end)
+        1 raises LookupError: no such order
     """
 
     turns: tuple[Turn, ...]

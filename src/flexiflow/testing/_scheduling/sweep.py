@@ -54,6 +54,21 @@ def cancel_everywhere(
             is no int, or too small, or smaller than the number of checkpoints.
         ImportError: the backend is not installed.
         RuntimeError: called from async code.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow.testing import cancel_everywhere
+        >>> orders = []
+        >>> async def scenario():
+        ...     orders.append("A7")
+        ...     try:
+        ...         await anyio.sleep(1)
+        ...     finally:
+        ...         orders.remove("A7")
+        >>> def check():
+        ...     assert orders == []
+        >>> cancel_everywhere(scenario, backend="asyncio", check=check)
+        1
     """
     check_scenario(scenario, "cancel_everywhere")
     check_backend(backend)

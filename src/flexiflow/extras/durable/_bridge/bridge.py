@@ -35,7 +35,20 @@ class _Open(NamedTuple):
 
 @final
 class Bridge:
-    """An open bridge, made by `open_bridge`."""
+    """An open bridge, made by `open_bridge`.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import EventBus
+        >>> from flexiflow.extras.durable import MemoryTransport, open_bridge
+        >>> async def main():
+        ...     bus = EventBus()
+        ...     async with open_bridge(bus, MemoryTransport(), outgoing=["order.*"]) as bridge:
+        ...         await bus.publish("order.placed", "A7")
+        ...         print(bridge.status, bridge.statistics().stored)
+        >>> anyio.run(main)
+        running 1
+    """
 
     __slots__ = (
         "_counters",

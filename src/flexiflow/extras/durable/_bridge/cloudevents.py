@@ -43,7 +43,14 @@ ATTRIBUTES: Final = frozenset(
 
 
 class Codec(Protocol):
-    """Encodes and decodes payloads; an exception that it raises means that it can't (X7)."""
+    """Encodes and decodes payloads; an exception that it raises means that it can't (X7).
+
+    Example:
+        >>> from flexiflow.extras.durable import JSON, Codec
+        >>> codec: Codec = JSON
+        >>> print(codec.encode({"id": "A7"}))
+        b'{"id":"A7"}'
+    """
 
     @property
     def content_type(self) -> str:

@@ -52,6 +52,23 @@ class CurrentDelivery(NamedTuple):
             name; to compare, not to count (Y5).
         depth: how many stored events the chain has up to this one, each published while the one
             before was handled; 1 for the first (Y2).
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import EventBus
+        >>> from flexiflow.extras.durable import MemoryTransport, current_delivery, open_bridge
+        >>> async def main():
+        ...     bus, transport, done = EventBus(), MemoryTransport(), anyio.Event()
+        ...     def pack(order):
+        ...         delivery = current_delivery()
+        ...         print(delivery.name, delivery.group, delivery.depth)
+        ...         done.set()
+        ...     await bus.subscribe("order.placed", "warehouse", pack)
+        ...     async with open_bridge(bus, transport, incoming=["order.*"], group="all") as bridge:
+        ...         await bridge.schedule("order.placed", "A7", delay=0)
+        ...         await done.wait()
+        >>> anyio.run(main)
+        order.placed all 1
     """
 
     id: str
@@ -138,6 +155,22 @@ def current_delivery() -> CurrentDelivery | None:
     Returns:
         The delivery; None outside the handling of a stored event, also in a task that a handler
         started and that outlived the handling.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import EventBus
+        >>> from flexiflow.extras.durable import MemoryTransport, current_delivery, open_bridge
+        >>> async def main():
+        ...     bus, transport, done = EventBus(), MemoryTransport(), anyio.Event()
+        ...     def pack(order):
+        ...         print(order, "attempt", current_delivery().attempt)
+        ...         done.set()
+        ...     await bus.subscribe("order.placed", "warehouse", pack)
+        ...     async with open_bridge(bus, transport, incoming=["order.*"], group="all") as bridge:
+        ...         await bridge.schedule("order.placed", "A7", delay=0)
+        ...         await done.wait()
+        >>> anyio.run(main)
+        A7 attempt 1
     """
     held = handing_on.get()
     if held is None or held.scope is None:

@@ -40,6 +40,19 @@ class BridgeStatus:
         state: "running" inside the block; "draining" while it is being left; after that "failed" if
             the bridge failed, or an exception or a cancellation left the block, else "closed".
         cause: what ended a failed bridge; None in all other states.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import EventBus
+        >>> from flexiflow.extras.durable import MemoryTransport, open_bridge
+        >>> async def main():
+        ...     bus, transport = EventBus(), MemoryTransport()
+        ...     async with open_bridge(bus, transport, outgoing=["order.*"]) as bridge:
+        ...         print(bridge.status.state)
+        ...     print(bridge.status.state)
+        >>> anyio.run(main)
+        running
+        closed
     """
 
     state: Literal["running", "draining", "closed", "failed"]

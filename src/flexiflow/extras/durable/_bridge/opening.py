@@ -153,6 +153,22 @@ def open_bridge(  # noqa: PLR0913  most are numbers, each with a value that suit
             transport.
         StartTrimmed: on entering the block: events behind the position `start` were deleted.
         TypeError: an argument of the wrong type.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import EventBus
+        >>> from flexiflow.extras.durable import MemoryTransport, open_bridge
+        >>> async def main():
+        ...     transport, shop, billing = MemoryTransport(), EventBus(), EventBus()
+        ...     async with (
+        ...         open_bridge(shop, transport, outgoing=["order.*"]),
+        ...         open_bridge(billing, transport, incoming=["order.*"], group="billing"),
+        ...         billing.expect("order.placed") as placed,
+        ...     ):
+        ...         await shop.publish("order.placed", "A7")
+        ...         print((await placed).data)
+        >>> anyio.run(main)
+        A7
     """
     check_ends(bus, transport)
     settings = Settings(

@@ -51,6 +51,13 @@ class OutboxFile:
 
     Attributes:
         path: the file.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from flexiflow.extras.durable import Outbox
+        >>> file = Outbox(source="shop").at("shop.db")
+        >>> print(Path(file.path).name)
+        shop.db
     """
 
     __slots__ = ("make_relay", "path")

@@ -63,6 +63,18 @@ class Schema(Generic[T]):
         ValueError: a malformed name, or a pattern; a version out of its range; a step of `upcast`
             that leads to no version up to `version`, or after which one is missing.
         TypeError: an argument that can't be called, or is async.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> from flexiflow import Topic
+        >>> from flexiflow.extras.durable import Schema
+        >>> @dataclass(frozen=True)
+        ... class Order:
+        ...     id: str
+        ...     cents: int
+        >>> schema = Schema.of(Topic[Order]("order.placed"))
+        >>> print(schema.name, schema.version, schema.encode(Order("A7", 4200)))
+        order.placed 1 {'id': 'A7', 'cents': 4200}
     """
 
     __slots__ = ("_decode", "_encode", "_prefix", "_steps", "dataschema", "name", "version")

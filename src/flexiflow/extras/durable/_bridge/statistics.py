@@ -36,6 +36,19 @@ class BridgeStatistics:
         waiting: events that wait for their next attempt, or for others of their key (X12).
         outbox_trouble: why the outbox can't hand on events at the moment: what is wrong with the
             file, or that the transport takes no more; None if nothing is, or there is no outbox.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import EventBus
+        >>> from flexiflow.extras.durable import MemoryTransport, open_bridge
+        >>> async def main():
+        ...     bus = EventBus()
+        ...     async with open_bridge(bus, MemoryTransport(), outgoing=["order.*"]) as bridge:
+        ...         await bus.publish("order.placed", "A7")
+        ...         await bus.publish("mail.sent", "A7")
+        ...         print(bridge.statistics().stored)
+        >>> anyio.run(main)
+        1
     """
 
     stored: int

@@ -67,6 +67,16 @@ class MemoryTransport:
 
     Raises:
         ValueError: a number out of its range.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow.extras.durable import Batch, MemoryTransport, Record
+        >>> async def main():
+        ...     async with MemoryTransport(partitions=2).connect() as connection:
+        ...         await connection.store(Batch("shop-1", 1, (Record(b"{}"),)))
+        ...         print(connection.partitions, await connection.produced("shop-1"))
+        >>> anyio.run(main)
+        2 1
     """
 
     def __init__(

@@ -56,6 +56,27 @@ def first_time(connection: sqlite3.Connection, name: str, *, keep: float = _WEEK
         ValueError: `keep` is not more than 0; `name` is empty.
         TypeError: an argument of the wrong type.
         sqlite3.Error: what SQLite raises, for example if another table has that name.
+
+    Example:
+        >>> import sqlite3
+        >>> import anyio
+        >>> from flexiflow import EventBus
+        >>> from flexiflow.extras.durable import MemoryTransport, first_time, open_bridge
+        >>> db = sqlite3.connect(":memory:", isolation_level=None)
+        >>> def pack(order):
+        ...     with db:
+        ...         db.execute("BEGIN IMMEDIATE")
+        ...         print(order, first_time(db, "warehouse"))
+        >>> async def main():
+        ...     bus, transport = EventBus(), MemoryTransport()
+        ...     await bus.subscribe("order.placed", "warehouse", pack)
+        ...     async with open_bridge(bus, transport, incoming=["order.*"], group="all") as bridge:
+        ...         await bridge.schedule("order.placed", "A7", delay=0)
+        ...         while not bridge.statistics().acknowledged:
+        ...             await anyio.sleep(0.001)
+        >>> anyio.run(main)
+        A7 True
+        >>> db.close()
     """
     check_seconds("keep", keep)
     if not isinstance(name, str):

@@ -69,6 +69,17 @@ class Outbox:
     Raises:
         ValueError: an argument out of its range; two schemas of one event.
         TypeError: an argument of the wrong type.
+
+    Example:
+        >>> import sqlite3
+        >>> from flexiflow.extras.durable import Outbox
+        >>> outbox = Outbox(source="shop")
+        >>> db = sqlite3.connect(":memory:", isolation_level=None)
+        >>> outbox.prepare(db)
+        >>> _ = db.execute("BEGIN IMMEDIATE")
+        >>> with db:
+        ...     outbox.enroll(db, "order.placed", {"id": "A7"}, key="A7")
+        >>> db.close()
     """
 
     __slots__ = (

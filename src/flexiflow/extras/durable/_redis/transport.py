@@ -50,6 +50,20 @@ class RedisTransport:
     Raises:
         TypeError: an argument of a wrong type.
         ValueError: an invalid URL, or a number out of its range. A password is not shown.
+
+    Example:
+        >>> import anyio
+        >>> from flexiflow import EventBus
+        >>> from flexiflow.extras.durable import RedisTransport, TransportUnavailable, open_bridge
+        >>> transport = RedisTransport("redis://localhost:1", partitions=8, connect_timeout=1.0)
+        >>> async def main():
+        ...     try:
+        ...         async with open_bridge(EventBus(), transport, outgoing=["order.*"]):
+        ...             pass
+        ...     except TransportUnavailable as error:
+        ...         print(error.address)
+        >>> anyio.run(main)
+        redis://localhost:1/0
     """
 
     # So many by contract; a user gives one or two of them.

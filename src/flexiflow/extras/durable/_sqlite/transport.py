@@ -62,6 +62,20 @@ class SqliteTransport:
     Raises:
         TypeError: `path` is no path.
         ValueError: a number out of its range, or a path that names no file.
+
+    Example:
+        >>> import tempfile
+        >>> import anyio
+        >>> from flexiflow import EventBus
+        >>> from flexiflow.extras.durable import SqliteTransport, open_bridge
+        >>> async def main(folder):
+        ...     bus, transport = EventBus(), SqliteTransport(f"{folder}/events.db")
+        ...     async with open_bridge(bus, transport, outgoing=["order.*"]) as bridge:
+        ...         await bus.publish("order.placed", "A7")
+        ...         print(bridge.statistics().stored)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     anyio.run(main, folder)
+        1
     """
 
     def __init__(

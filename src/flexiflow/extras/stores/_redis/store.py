@@ -66,6 +66,14 @@ class RedisStateStore:
     Raises:
         TypeError: an argument of a wrong type.
         ValueError: an invalid URL, or a number out of its range. A password is not shown.
+
+    Example:
+        >>> from flexiflow import Engine
+        >>> from flexiflow.extras.stores import RedisStateStore
+        >>> store = RedisStateStore("redis://localhost:6379", prefix="shop")
+        >>> engine = Engine(store=store)
+        >>> print(type(store).__name__)
+        RedisStateStore
     """
 
     def __init__(
