@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from flexiflow._cli import monitoring
 from tests.cli.command_line import Ran, run, write_target
 
 TARGET = """
@@ -105,6 +106,15 @@ def test_others_need_a_token(tmp_path: Path, backend_name: str, port: int) -> No
         rf"^monitor: http://0\.0\.0\.0:{port}/\?token=[\w-]{{40,}}$", ran.told, re.MULTILINE
     )
     assert answer["status"] == 401
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux has this option")
+def test_a_browser_that_reads_nothing_is_given_up(port: int) -> None:
+    """L8: else the run would not end; connections take this option from the socket."""
+    listening = monitoring._listening("127.0.0.1", port)
+    with listening:
+        given = listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+    assert given == 5_000
 
 
 @pytest.mark.parametrize("address", ["", "x", "99999", "-1", "a b:80", "http://x:80", "::1:80"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import socket
+from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, final
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 _NEEDED: Final = ("hypercorn", "starlette")
 _GRACE: Final = 1.0
 """Seconds that a request may go on when the run has ended."""
+_PATIENCE: Final = 5_000
+"""Milliseconds after which a browser that reads nothing of an answer is given up."""
 _ADDRESS: Final = re.compile(
     r"(?:(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):)?(?P<port>[0-9]{1,5})"
 )
@@ -100,6 +103,10 @@ class MonitorServer:
 def _listening(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
     try:
-        return socket.create_server((host.strip("[]"), port), family=family)
+        made = socket.create_server((host.strip("[]"), port), family=family)
     except OSError as exc:
         raise CannotRun(f"--monitor can't use {host}:{port}: {exc.strerror or exc}") from exc
+    # Hypercorn would wait without limit for a browser that reads nothing. Only Linux has this.
+    with suppress(AttributeError, OSError):
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _PATIENCE)
+    return made
