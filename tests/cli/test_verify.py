@@ -113,9 +113,11 @@ def test_a_bus_that_holds(backend: str) -> None:
     assert ran.status == 0
     header, *rows = ran.output.splitlines()
     assert header.split()[:4] == ["backend", "clause", "verdict", "examples"]
-    assert [row.split()[:4] for row in rows] == [
-        [backend, clause.identifier, "held", "1"] for clause in CONTRACT
+    assert [row.split()[:3] for row in rows] == [
+        [backend, clause.identifier, "held"] for clause in CONTRACT
     ]
+    # Some clauses are also tried with a program that is not drawn.
+    assert {row.split()[3] for row in rows} == {"1", "2"}
     assert rows[3].endswith("  the order is by priority, then by age")
     assert ran.told == f"held: {len(CONTRACT)}, violated: 0, seed: 5\n"
 
