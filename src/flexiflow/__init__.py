@@ -78,10 +78,10 @@ if TYPE_CHECKING:
     __version__: str
 else:
 
-    def __getattr__(name: str) -> str:
+    def __getattr__(attribute: str) -> str:
         """Return `__version__`, which is looked up only here: importing FlexiFlow stays quick."""
-        if name != "__version__":
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if attribute != "__version__":
+            raise AttributeError(f"module {__name__!r} has no attribute {attribute!r}")
         from importlib.metadata import version  # noqa: PLC0415
 
         return version(__name__)
