@@ -4,6 +4,7 @@ import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -22,7 +23,7 @@ ELSEWHERE = {"flexiflow.extras.monitor": {"Counted", "Watch"}}
 """What is shown with the module that it comes from."""
 
 
-def names_of(module: object) -> set[str]:
+def names_of(module: ModuleType) -> set[str]:
     """Return the names that a module makes public, each with the module's own name."""
     name = module.__name__
     public = getattr(module, "__all__", None) or [
