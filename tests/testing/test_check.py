@@ -31,6 +31,7 @@ from flexiflow.testing import (
 from flexiflow.testing._bus import programs as claims
 from flexiflow.testing._bus.contract import CONTRACT
 from flexiflow.testing._bus.programs import serves_several_runs
+from flexiflow.testing._bus.scenes import SCENES
 from flexiflow.testing._bus.script import Publish, Script, Subscribe, Unsubscribe, UnsubscribeAll
 from flexiflow.testing._bus.stream_clauses import stream_script
 from flexiflow.testing._bus.stream_programs import survives_a_cancelled_reader
@@ -378,6 +379,15 @@ def test_each_program_holds_and_can_be_run_as_it_is_shown(clause: Clause, backen
         if case.function not in shown:
             shown.add(case.function)
             assert run_text(subject.show(case, clause.identifier)) == []
+
+
+@pytest.mark.same_everywhere
+@pytest.mark.parametrize("identifier", SCENES)
+def test_each_scene_holds(identifier: str, backend: str) -> None:
+    """P1: ours keeps a clause in each program that every check tries, though not each tries all."""
+    subject = BusSubject(EventBus, backend)
+    for case in SCENES[identifier]:
+        assert CLAUSES[identifier].judge(subject.attempt(case)) is None
 
 
 def test_a_handler_in_a_cycle_is_not_kept(backend: str) -> None:
