@@ -48,6 +48,11 @@ async def _publish(bus: Any, **options: object) -> bool:
     return True
 
 
+async def returns_failures(bus: Any) -> bool:
+    """Return whether `publish` returns a tuple, as E1 promises."""
+    return isinstance(await bus.publish("a"), tuple)
+
+
 def with_value(option: str, value: object) -> str:
     """Return the name of the part that is an option of `publish` with a value."""
     return f"publish({option}={value!r})"

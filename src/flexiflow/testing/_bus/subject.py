@@ -17,7 +17,7 @@ from flexiflow.testing._bus.crossing import Crossing
 from flexiflow.testing._bus.drawing import cross
 from flexiflow.testing._bus.fitting import Guarded, fit
 from flexiflow.testing._bus.further_cases import FURTHER
-from flexiflow.testing._bus.offers import METHODS, USES, options_of
+from flexiflow.testing._bus.offers import METHODS, USES, options_of, returns_failures
 from flexiflow.testing._bus.recorder import BusRecorder
 from flexiflow.testing._bus.scenes import SCENES
 from flexiflow.testing._bus.script import Script
@@ -86,6 +86,8 @@ class BusSubject(Subject[BusTrace]):
         with Log():
             bus, self._is_async = run_scheduled(self._probe, backend=backend)
             parts = {name for name, use in USES.items() if self._offers(use)}
+            # Scenes of many clauses look at what `publish` returns, which E1 promises.
+            self._has_scenes = parts == USES.keys() and self._offers(returns_failures)
         methods = {name for name in METHODS if callable(getattr(bus, name, None))}
         self.offers = frozenset(methods | parts | options_of(parts))
         self._lacks_parts = parts < USES.keys()
@@ -150,8 +152,8 @@ class BusSubject(Subject[BusTrace]):
         return st.one_of(often(_ALONE, cases), st.builds(accompany, cases, companies))
 
     def scenes_of(self, clause: Clause) -> tuple[Case, ...]:
-        """Return what a clause is tried with first; nothing if the bus lacks something."""
-        if clause.scenes or self._lacks_parts:
+        """Return what a clause is tried with first, if the bus has what that takes."""
+        if clause.scenes or not self._has_scenes:
             return clause.scenes
         return SCENES.get(clause.identifier, ())
 
