@@ -15,7 +15,6 @@ from flexiflow.testing._bus import room_programs as room
 from flexiflow.testing._bus import term_programs as terms
 from flexiflow.testing._bus import waiting_programs as waiting
 from flexiflow.testing._bus.programs import by_unsubscribing, by_unsubscribing_all
-from flexiflow.testing._bus.script import Publish, Script
 from flexiflow.testing._bus.stream_clauses import stream_script
 from flexiflow.testing._examiner.clause import each_of
 
@@ -96,8 +95,6 @@ SCENES: Final[Mapping[str, tuple[Case, ...]]] = {
         ),
     ),
     "E1": (
-        # Who forgets what publish returns is shown a program of one line.
-        Script((Publish("sequential", "continue", event="order.placed"),)),
         *each_of(exits.fails_many_times, number=(12,)),
         *each_of(plans.fails_in_each_plan, plan=_PLANS, pattern=("a", "*"), delivery=_PLAIN),
     ),
