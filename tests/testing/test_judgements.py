@@ -7,10 +7,15 @@ from typing import Any
 
 import pytest
 
+from flexiflow import EventBus, Subscription
 from flexiflow.testing._bus import clauses as bus
 from flexiflow.testing._bus import delivery_clauses as delivery
 from flexiflow.testing._bus import failure_clauses as failures
+from flexiflow.testing._bus.expecting_programs import knows_each_instrument
+from flexiflow.testing._bus.programs import by_unsubscribing
+from flexiflow.testing._bus.term_programs import starts_nobody_that_was_ended
 from flexiflow.testing._bus.trace import AWAITABLE, BusTrace, Publication, Seat
+from flexiflow.testing._component.judgements import _reported as reported
 from flexiflow.testing._examiner.trace import NOBODY, Entry
 
 SEATS = [Seat(number, "a", "c", f"h{number}", 3, once=False) for number in range(2)]
@@ -244,3 +249,54 @@ ANNOUNCED = happened("announced", value={"exception": FIRST, "event_name": "b"})
 def test_a_judgement(judge: Any, seen: BusTrace, complaint: str | None) -> None:
     """P1: what breaks the clause is told in so many words."""
     assert judge(seen) == complaint
+
+
+def test_a_deferred_failure_is_raised_to_no_sender() -> None:
+    """P1: C4 is broken where a sender gets the failure of a message that was only deferred."""
+    failed = happened("failed", value=FIRST)
+    entries: Any = SimpleNamespace(
+        all=lambda what, **_: [failed if what == "failed" else happened("raised", value=FIRST)],
+        messages=[SimpleNamespace(within=())],
+    )
+    message: Any = SimpleNamespace(number=0, name="message 0")
+    complaint = "the failure of message 0, which was deferred, was raised to a sender"
+    assert reported(entries, message) == complaint
+
+
+class Keeps(EventBus):  # type: ignore[misc]
+    """Ends no subscription."""
+
+    def unsubscribe(self, subscription: Subscription) -> bool:
+        return subscription.active
+
+
+class Compares(EventBus):  # type: ignore[misc]
+    """Takes one instrument for another one that equals it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.added: list[Any] = []
+
+    def add_instrument(self, instrument: Any) -> None:
+        if instrument not in self.added:
+            self.added.append(instrument)
+            super().add_instrument(instrument)
+
+
+async def test_a_handler_that_starts_though_it_was_ended_is_told() -> None:
+    """P1: B5 is broken."""
+    with pytest.raises(AssertionError, match="its handler started all the same"):
+        await starts_nobody_that_was_ended(
+            Keeps(),
+            heard=[],
+            by="a handler",
+            how=by_unsubscribing,
+            option="",
+            delivery="sequential",
+        )
+
+
+async def test_an_instrument_that_is_taken_for_another_one_is_told() -> None:
+    """P1: I1 is broken."""
+    with pytest.raises(AssertionError, match="two equal instruments, added twice each, saw"):
+        await knows_each_instrument(Compares(), heard=[], removed=0, delivery="sequential")

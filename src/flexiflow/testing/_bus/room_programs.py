@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import anyio
 
 from flexiflow import ReceiverClosed, StreamDeadlock
+from flexiflow.testing._bus.receiving_programs import leave
 from flexiflow.testing._examiner.kit import Boom, Exit, claim, refused, settle, types_of
 
 if TYPE_CHECKING:
@@ -77,8 +78,7 @@ async def waits_for_all(
         with suppress(Boom):
             async with background:
                 await tasks.start(group, last_leaves=gives_up)
-                if left_by == "an exception":
-                    raise Boom
+                leave(left_by)
     everybody = [*range(publishers - (gives_up and limit + buffer < publishers))]
     begun = everybody if left_by == "its end" else everybody[:limit]
     told = f"{publishers} publish, {limit} at once, {buffer} wait, left by {left_by}:"

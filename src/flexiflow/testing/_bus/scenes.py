@@ -164,7 +164,9 @@ SCENES: Final[Mapping[str, tuple[Case, ...]]] = {
         fails=(False, True),
         delivery=_PLAIN,
     ),
-    "V1": each_of(plans.is_late_in_each_plan, plan=_PLANS, delivery=_PLAIN, policy=("continue",)),
+    "V1": each_of(
+        plans.is_late_in_each_plan, plan=_PLANS, delivery=_PLAIN, policy=("continue", "raise")
+    ),
     "V2": (
         *each_of(
             plans.is_limited_in_each_plan,

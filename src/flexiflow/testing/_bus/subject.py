@@ -86,11 +86,12 @@ class BusSubject(Subject[BusTrace]):
         with Log():
             bus, self._is_async = run_scheduled(self._probe, backend=backend)
             parts = {name for name, use in USES.items() if self._offers(use)}
-            # Scenes of many clauses look at what `publish` returns, which E1 promises.
-            self._has_scenes = parts == USES.keys() and self._offers(returns_failures)
+            has_failures = self._offers(returns_failures)
         methods = {name for name in METHODS if callable(getattr(bus, name, None))}
         self.offers = frozenset(methods | parts | options_of(parts))
         self._lacks_parts = parts < USES.keys()
+        # Scenes of many clauses look at what `publish` returns, which E1 promises.
+        self._has_scenes = has_failures and not self._lacks_parts
 
     async def _probe(self) -> tuple[Any, bool]:
         """Return a bus, and whether the factory's result has to be awaited."""
