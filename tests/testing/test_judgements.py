@@ -275,11 +275,11 @@ class Compares(EventBus):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__()
-        self.added: list[Any] = []
+        self.added: set[Any] = set()
 
     def add_instrument(self, instrument: Any) -> None:
         if instrument not in self.added:
-            self.added.append(instrument)
+            self.added.add(instrument)
             super().add_instrument(instrument)
 
 

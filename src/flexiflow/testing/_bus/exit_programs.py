@@ -66,7 +66,7 @@ async def starts_nobody_when_cancelled(
 
 
 async def exits_as_it_is_told(bus: EventBus, *, delivery: DeliveryMode, waits: bool) -> None:
-    """What an observer of a failure raises, and is no `Exception`, leaves the publish bare."""
+    """An observer of a failure raises a `BaseException`, which leaves the publish bare."""
     leaving = Exit()
 
     async def observe(_: object) -> None:
@@ -150,7 +150,7 @@ async def splits_what_a_cancelled_one_raises(
 async def exits_in_each_plan(
     bus: EventBus, *, heard: Heard, plan: Plan, delivery: DeliveryMode, policy: ErrorPolicy
 ) -> None:
-    """What is no `Exception` leaves a publish bare, and later handlers don't start."""
+    """A `BaseException` leaves a publish bare, and later handlers don't start."""
     leaving = Exit()
 
     async def handler(_: object) -> None:

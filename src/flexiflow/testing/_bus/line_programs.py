@@ -78,7 +78,7 @@ async def passes_the_slot_on(
     way: str,
     delivery: DeliveryMode,
 ) -> None:
-    """Whoever leaves a line, and whenever that is, the others go on in order.
+    """If calls leave the line, at any time, the others go on in order.
 
     The calls 2 to 4 wait for a slot, of which the calls before have all.
     """
@@ -100,7 +100,7 @@ async def passes_the_slot_on(
             line.leave("in line")
             line.go.set()
             await settle()
-            # Whoever comes later has a slot, too.
+            # A later call gets a slot, too.
             await call(5)
     told = f"of calls {[*first]}, and 5 in the end, {leaving} left {moment}:"
     claim(not scope.cancelled_caught, f"{told} others wait for ever")

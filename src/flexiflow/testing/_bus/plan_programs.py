@@ -136,7 +136,7 @@ async def fails_in_each_plan(
 async def ends_in_each_plan(
     bus: EventBus, *, heard: Heard, plan: Plan, by: str, delivery: DeliveryMode
 ) -> None:
-    """Whoever ends a subscription before its turn, its handler is not called."""
+    """A handler is not called if its subscription is ended before its turn."""
     made: Heard = []
 
     def end(*_: object) -> bool:
@@ -169,7 +169,7 @@ async def ends_in_each_plan(
 async def joins_in_each_plan(
     bus: EventBus, *, heard: Heard, plan: Plan, event: str, delivery: DeliveryMode
 ) -> None:
-    """Who is subscribed in a publish hears the next one first."""
+    """A handler that is subscribed during a publish hears the next one."""
 
     async def note(data: object) -> None:
         heard.append(data)

@@ -95,7 +95,7 @@ async def waits_for_all(
 
 
 async def lets_exits_out(bus: EventBus, *, heard: Heard, waits: bool, limit: int) -> None:
-    """What is no `Exception` leaves the block bare, after all that runs was cancelled."""
+    """A `BaseException` leaves the block bare, after everything that runs was cancelled."""
     leaving = Exit()
 
     async def handler(data: int) -> None:

@@ -91,7 +91,7 @@ async def refuses_each_handler(
 
 
 async def gives_a_reader_its_turn(bus: EventBus, *, heard: Heard, delivery: DeliveryMode) -> None:
-    """Who has entered a stream may publish all it wants, with a reader that was just started."""
+    """A task that has entered a stream may fill it if another reader was just started."""
 
     async def read() -> None:
         async for event in stream:
@@ -201,7 +201,7 @@ async def yields_as_it_is_read(bus: EventBus, *, heard: Heard, readers: int) -> 
 async def wakes_another(
     bus: EventBus, *, heard: Heard, acts: tuple[str, ...], readers: int, delivery: DeliveryMode
 ) -> None:
-    """Whatever happens in one step to readers that wait, no event is lost, and none waits beside.
+    """No event is lost, nor waits beside a reader, whatever happens to readers in one step.
 
     The acts are publishes, and the numbers of the readers that are cancelled.
     """

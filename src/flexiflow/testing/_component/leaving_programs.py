@@ -30,7 +30,7 @@ def leave(by: str) -> None:
 async def keeps_what_its_work_sent(
     new: Factories, *, heard: Heard, before: int, after: int, left_by: str
 ) -> None:
-    """What work has sent to its own component is handled, though `running()` is left meanwhile.
+    """Work's message to its own component is handled, even if `running()` is left meanwhile.
 
     Some messages came into line before it, and some after it.
     """
@@ -185,7 +185,7 @@ async def reports_what_its_state_sent(new: Factories, *, heard: Heard, detail: s
 
 
 async def drops_what_waits_as_it_leaves(new: Factories, *, heard: Heard, detail: str) -> None:
-    """What a state has sent is dropped without a trace if its component leaves before its turn."""
+    """A message of a state's work is dropped if its component leaves before its turn."""
     go = anyio.Event()
 
     async def work(_: Component) -> None:

@@ -83,7 +83,7 @@ async def finishes_what_is_in_hand(new: Factories, *, heard: Heard, by: str) -> 
 
 
 async def is_gone_as_it_is_announced(new: Factories, *, heard: Heard, way: str) -> None:
-    """Who waits for a component that an observer of its registration unregisters is refused."""
+    """A waiting sender is refused if an observer of the registration unregisters the component."""
     outcomes: Heard = []
 
     async def act(message: Message, _: Component) -> None:
@@ -117,7 +117,7 @@ async def is_gone_as_it_is_announced(new: Factories, *, heard: Heard, way: str) 
 
 
 async def hears_from_its_observer(new: Factories, *, heard: Heard, way: str) -> None:
-    """What an observer of its registration sends is handled at once, before what others sent."""
+    """A message from an observer of the registration is handled before those of others."""
 
     async def act(message: Message, _: Component) -> None:
         heard.append(message["number"])
@@ -165,7 +165,7 @@ async def logs_what_is_not_raised(new: Factories, *, heard: Heard) -> None:
 
 
 async def hears_of_a_deferred_failure(new: Factories, *, heard: Heard, way: str) -> None:
-    """What an observer of a deferred message's failure sends to the component is deferred."""
+    """A message from an observer of a deferred message's failure is deferred."""
     outcomes: Heard = []
 
     async def act(message: Message, _: Component) -> None:

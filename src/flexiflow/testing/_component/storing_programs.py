@@ -105,7 +105,7 @@ async def stores_that_it_was_sent(new: Factories, *, heard: Heard, takes: bool) 
 
 
 async def sends_again_what_was_not_saved(new: Factories, *, heard: Heard, fails: str) -> None:
-    """What a timer has sent, and could not be saved, is sent again when it was loaded."""
+    """A timer's message that could not be saved is sent again when the component is loaded."""
     shelf = Shelf()
 
     def act(_: Message, __: Component) -> None:
