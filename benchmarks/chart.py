@@ -28,8 +28,15 @@ _KEY: Final = (
 
 
 def shown(results: Iterable[Result]) -> list[Result]:
-    """Return the results that the chart shows: the multiples that have a target."""
-    return [result for result in results if result.unit == "times" and result.at_most is not None]
+    """Return the results that the chart shows: the multiples that have a target.
+
+    What adds nothing, or less by chance, has no place on a scale of decades.
+    """
+    return [
+        result
+        for result in results
+        if result.unit == "times" and result.at_most is not None and result.lowest > 0
+    ]
 
 
 def draw(results: Sequence[Result], title: str) -> str:

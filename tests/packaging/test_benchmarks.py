@@ -275,7 +275,9 @@ def test_the_table_has_interpreters_side_by_side() -> None:
 def test_the_chart_shows_ratios_with_a_target() -> None:
     """Benchmarks: backends share a row, and what has no target has none."""
     both = [result(at_most=3.0), result(at_most=1.0, backend="trio")]
-    found = chart.shown([*both, result("free"), result("memory", at_most=300.0, unit="bytes")])
+    nothing = result("nothing", [Round(0.0, 1.0)], at_most=1.0)
+    memory = result("memory", at_most=300.0, unit="bytes")
+    found = chart.shown([*both, result("free"), memory, nothing])
     assert found == both
     drawn = chart.draw(found, "a <title>")
     assert "<figcaption>a &lt;title&gt;</figcaption>" in drawn
