@@ -13,11 +13,13 @@ from flexiflow import EngineNotRunning, HandlerCancelled, Outcome, State, StateM
 from flexiflow.testing._component import journeys, table_programs
 from flexiflow.testing._component import making_programs as making
 from flexiflow.testing._component.journeys import SHARE
+from flexiflow.testing._component.leaving_programs import leave
 from flexiflow.testing._component.parts import failing_once, noted, tried, working
 from flexiflow.testing._examiner.clause import Clause, each_of, often
 from flexiflow.testing._examiner.kit import Boom, claim, kept_cancellation, refused
 
 if TYPE_CHECKING:
+    from flexiflow import Component
     from flexiflow.testing._examiner.kit import Factories
 
     Heard: TypeAlias = list[Any]
@@ -301,6 +303,27 @@ async def leaves_nothing_behind(new: Factories, *, heard: Heard, end: str) -> No
     claim((component.state, len(changes)) == ("s1", 1), told)
 
 
+async def sends_nothing_more(new: Factories, *, heard: Heard, left_by: str) -> None:
+    """Work that swallows its cancellation as `running()` is left sends nothing when it ends."""
+
+    async def work(_: Component) -> str:
+        with suppress(anyio.get_cancelled_exc_class()):
+            await anyio.sleep(9)
+        heard.append("work ends")
+        return "done"
+
+    rows = [Transition("s0", "go", "s1"), Transition("s1", "done", "s2")]
+    states = [State("s1", during=work, done="done")]
+    engine, component = await new.host([], machine=StateMachine("s0", rows, states=states))
+    with suppress(Boom, BaseExceptionGroup):
+        async with engine.running():
+            await engine.send("a", {"type": "go"})
+            await anyio.sleep(1)
+            leave(left_by)
+    claim(heard == ["work ends"], f"left by {left_by}, the work went through {heard}")
+    claim(component.state == "s1", f"left by {left_by}, work ends, and it is in {component.state}")
+
+
 M4 = Clause(
     "M4",
     "an engine runs",
@@ -314,9 +337,11 @@ M4 = Clause(
         asks_the_guard_first,
         runs_once_at_a_time,
         leaves_nothing_behind,
+        sends_nothing_more,
         making.draws_its_parts,
         detail=("after", "during"),
         end=("its end", "a failure", "a cancellation"),
+        left_by=("its end", "an exception"),
     ),
     share=SHARE,
     needs=("running",),

@@ -270,6 +270,7 @@ M2 = Clause(
         again=(False, True),
         way=("left", "action", "guard", "again", "again, slowly"),
         pause=(1, 20),
+        gap=(0, 1),
         left=(3, 9),
         fails=(False, True),
     ),

@@ -60,17 +60,22 @@ async def sends_each_in_time(new: Factories, *, heard: Heard, left: int) -> None
     claim(heard == expected, f"{told}, {len(heard)} have sent, of which wrongly {wrong[:3]}")
 
 
-async def sends_sooner(new: Factories, *, heard: Heard) -> None:
-    """A timer that is set later, and is due earlier, sends first."""
+async def sends_sooner(new: Factories, *, heard: Heard, gap: int) -> None:
+    """A timer that is set later, and is due earlier, sends first.
+
+    With a gap, the engine waits for the first timer already when the next one is set.
+    """
     engine = new.engine()
     for name, seconds in (("a", 90.0), ("b", 5.0), ("c", 0.05)):
         await engine.register(new.component(name, machine=timed(heard, seconds)))
     async with engine.running():
         for name in "abc":
             await engine.send(name, {"type": "go"})
+            await anyio.sleep(gap)
         await anyio.sleep(100)
-    expected = [("c", 0.05), ("b", 5.0), ("a", 90.0)]
-    claim(heard == expected, f"of timers of 90, 5 and 0.05 s, set in this order: {heard}")
+    expected = [("c", 0.05 + 2 * gap), ("b", 5.0 + gap), ("a", 90.0)]
+    told = f"of timers of 90, 5 and 0.05 s, each set {gap} s after the other"
+    claim(heard == expected, f"{told}: {heard}")
 
 
 async def loads_all_that_is_due(new: Factories, *, heard: Heard, fails: bool) -> None:
