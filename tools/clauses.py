@@ -14,6 +14,7 @@ import re
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -22,6 +23,7 @@ SEMANTICS = "docs/semantics.md"
 OTHER_SUBJECTS = ("Benchmarks", "Documentation", "Packaging")
 """What begins the docstring of a test that shows no clause."""
 
+_CODE = re.compile(r"`([^`]*)`")
 _FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 _HEADING = re.compile(r"### ([A-Z]\d+): (.+)")
 _MENTION = re.compile(r"\b([A-Z])[1-9]\d?\b")
@@ -199,21 +201,37 @@ def enter(mentions: Iterable[Mention], index: Mapping[str, list[Mention]]) -> li
 
 
 def render(index: Index) -> str:
-    """Return, in Markdown, each clause with its tests and its planted faults."""
+    """Return, in Markdown, each clause with its tests and its planted faults, folded."""
     lines: list[str] = []
     for section, clauses in groupby(index.clauses, attrgetter("section")):
         lines.append(f"## {section}")
         for clause in clauses:
-            lines.append(f"### [{clause.heading}]({clause.link})")
-            lines += _by_file(index.tests[clause.identifier])
-            if faults := index.faults[clause.identifier]:
+            tests, faults = index.tests[clause.identifier], index.faults[clause.identifier]
+            counts = _count(tests, "test")
+            if faults:
+                counts += f", {_count(faults, 'planted fault')}"
+            heading = _CODE.sub(r"<code>\1</code>", escape(clause.heading, quote=False))
+            # A browser unfolds what has the anchor of a link within.
+            lines += [
+                f"<details><summary>{heading} <small>({counts})</small></summary>",
+                f'<div id="{clause.identifier.lower()}">',
+                f"[What {clause.identifier} says]({clause.link})",
+                *_by_file(tests),
+            ]
+            if faults:
                 lines += ["Planted faults:", *_by_file(faults)]
+            lines.append("</div></details>")
     return "\n\n".join(lines) + "\n"
+
+
+def _count(mentions: Sequence[Mention], kind: str) -> str:
+    return f"{len(mentions)} {kind}{'' if len(mentions) == 1 else 's'}"
 
 
 def _by_file(mentions: Sequence[Mention]) -> Iterator[str]:
     for path, group in groupby(mentions, attrgetter("path")):
-        names = ", ".join(f"`{mention.name}`" for mention in group)
+        # Without the marks of code, which would make the page twice as long.
+        names = ", ".join(mention.name for mention in group)
         yield f"`{path}`\n: {names}"
 
 

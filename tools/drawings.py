@@ -9,7 +9,6 @@ What is read is the part of Mermaid that `flexiflow` and `tools/house.py` write,
 """
 
 import re
-import textwrap
 from dataclasses import dataclass, field
 from html import unescape
 
@@ -20,8 +19,12 @@ _ROOM = re.compile(r'(\w+)\["<b>(.*?)</b>(?:<br>(.*))?"\]')
 _ALIAS = re.compile(r'state "(.*)" as (\w+)')
 _ARROW = re.compile(r"(\[\*\]|\w+) --> (\[\*\]|\w+)(?:: (.*))?")
 _BELOW = re.compile(r"(\w+): (.*)")
-_WIDEST = 26
-"""How many characters of a room's modules are on one line."""
+_BREAKS = re.compile(r"(?<=[ .])")
+_WIDEST_NAME, _WIDEST = 14, 16
+"""How many characters of a room's name, and of its modules, are on one line.
+
+With longer lines the house is so wide that a page shrinks its texts until nobody can read them.
+"""
 
 
 @dataclass
@@ -30,7 +33,7 @@ class Diagram:
 
     Attributes:
         kind: its first line.
-        boxes: the lines in each box, by the box's id; the first one is its name.
+        boxes: the lines in each box, by the box's id; its name comes first.
         arrows: where each arrow begins, where it ends, and what stands beside it.
     """
 
@@ -54,8 +57,8 @@ def read(text: str) -> Diagram:
     diagram = Diagram(kind)
     for line in map(str.strip, lines):
         if room := _ROOM.fullmatch(line):
-            modules = textwrap.wrap(room[3] or "", _WIDEST, break_long_words=False)
-            diagram.boxes[room[1]] = [unescape(room[2]), *modules]
+            name = _wrap(unescape(room[2]), _WIDEST_NAME)
+            diagram.boxes[room[1]] = [*name, *_wrap(room[3] or "", _WIDEST)]
         elif alias := _ALIAS.fullmatch(line):
             diagram.boxes[alias[2]] = [_plain(alias[1])]
         elif arrow := _ARROW.fullmatch(line):
@@ -67,6 +70,16 @@ def read(text: str) -> Diagram:
         else:
             raise ValueError(f"not a line of a diagram: {line!r}")
     return diagram
+
+
+def _wrap(text: str, widest: int) -> list[str]:
+    """Return a text on several lines, which end at spaces and dots."""
+    lines = [""]
+    for part in _BREAKS.split(text):
+        if lines[-1] and len(lines[-1]) + len(part.rstrip()) > widest:
+            lines.append("")
+        lines[-1] += part
+    return [line.rstrip() for line in lines if line]
 
 
 def _plain(text: str) -> str:

@@ -37,9 +37,9 @@ class ClauseLinks(SphinxPostTransform):
     default_priority = 900
 
     def run(self, **_options: Any) -> None:
-        """Replace them; on two pages also give each clause an anchor that is its number."""
+        """Replace them; in the semantics also give each clause an anchor that is its number."""
         self.titles: dict[str, str] = self.config.clause_titles
-        if self.env.docname in {SEMANTICS_PAGE, TESTS_PAGE}:
+        if self.env.docname == SEMANTICS_PAGE:
             self._add_anchors()
         for text in [*self.document.findall(nodes.Text)]:
             if not _is_within(text, _KEPT_AS_IT_IS):
@@ -69,9 +69,8 @@ class ClauseLinks(SphinxPostTransform):
             identifier = section[0].astext().partition(":")[0]
             if identifier in self.titles:
                 section["ids"].append(identifier.lower())
-                if self.env.docname == SEMANTICS_PAGE:
-                    link = self._link(TESTS_PAGE, identifier, f"Tests of {identifier}", "")
-                    section.append(nodes.paragraph("", "", link))
+                link = self._link(TESTS_PAGE, identifier, f"Tests of {identifier}", "")
+                section.append(nodes.paragraph("", "", link))
 
 
 def _is_within(node: nodes.Node, kinds: tuple[type[nodes.Node], ...]) -> bool:

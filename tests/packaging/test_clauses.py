@@ -164,18 +164,27 @@ def test_a_page_lists_each_clause_with_its_tests_and_faults(project: Path) -> No
     assert index.complaints == []
     assert render(index) == (
         "## The bus\n\n"
-        "### [B1: first of all](semantics.md#b1-first-of-all)\n\n"
-        "`tests/bus/test_bus.py`\n: `test_one`\n\n"
+        "<details><summary>B1: first of all <small>(1 test, 1 planted fault)</small></summary>\n\n"
+        '<div id="b1">\n\n'
+        "[What B1 says](semantics.md#b1-first-of-all)\n\n"
+        "`tests/bus/test_bus.py`\n: test_one\n\n"
         "Planted faults:\n\n"
-        "`properties/faults/of_bus.py`\n: `Loses`\n\n"
-        "### [B2: `once` is (at most) once, and E2]"
-        "(semantics.md#b2-once-is-at-most-once-and-e2)\n\n"
-        "`tests/bus/test_bus.py`\n: `TestBoth::test_two`\n\n"
+        "`properties/faults/of_bus.py`\n: Loses\n\n"
+        "</div></details>\n\n"
+        "<details><summary>B2: <code>once</code> is (at most) once, and E2 "
+        "<small>(1 test)</small></summary>\n\n"
+        '<div id="b2">\n\n'
+        "[What B2 says](semantics.md#b2-once-is-at-most-once-and-e2)\n\n"
+        "`tests/bus/test_bus.py`\n: TestBoth::test_two\n\n"
+        "</div></details>\n\n"
         "## Errors\n\n"
-        "### [E1: failures](semantics.md#e1-failures)\n\n"
-        "`tests/bus/test_bus.py`\n: `TestBoth::test_two`\n\n"
+        "<details><summary>E1: failures <small>(1 test, 1 planted fault)</small></summary>\n\n"
+        '<div id="e1">\n\n'
+        "[What E1 says](semantics.md#e1-failures)\n\n"
+        "`tests/bus/test_bus.py`\n: TestBoth::test_two\n\n"
         "Planted faults:\n\n"
-        "`properties/faults/of_bus.py`\n: `Loses`\n"
+        "`properties/faults/of_bus.py`\n: Loses\n\n"
+        "</div></details>\n"
     )
 
 
@@ -183,9 +192,8 @@ def test_tests_of_one_file_stand_together(project: Path) -> None:
     """Documentation: a file is named once for each clause, in the order of the paths."""
     add(project, "tests/bus/test_bus.py", 'def test_three():\n    """B1: it holds still."""')
     add(project, "properties/test_bus.py", 'def test_four():\n    """B1 to E1: all hold."""')
-    assert (
-        "\n`tests/bus/test_bus.py`\n: `test_one`, `test_three`\n\n`properties/test_bus.py`\n"
-        in (render(read_index(project)))
+    assert "\n`tests/bus/test_bus.py`\n: test_one, test_three\n\n`properties/test_bus.py`\n" in (
+        render(read_index(project))
     )
 
 

@@ -19,8 +19,9 @@ stateDiagram-v2
 """
 ROOMS = """\
 flowchart TD
-    bus["<b>bus</b><br>_background _contexts _dispatcher"]
+    bus["<b>bus</b><br>_bus _background _tasks"]
     command_line["<b>command line</b>"]
+    crashes["<b>search for crashes</b><br>testing._crashing"]
     command_line --> bus
 """
 
@@ -37,9 +38,13 @@ def test_a_state_diagram_is_read_as_mermaid_shows_it() -> None:
 
 
 def test_the_picture_of_the_house_is_read() -> None:
-    """Documentation: a picture has each room, and its modules on short lines."""
+    """Documentation: a picture has each room, its name and its modules on short lines."""
     diagram = read(ROOMS)
-    assert diagram.boxes["bus"] == ["bus", "_background _contexts", "_dispatcher"]
+    assert diagram.boxes == {
+        "bus": ["bus", "_bus _background", "_tasks"],
+        "command_line": ["command line"],
+        "crashes": ["search for", "crashes", "testing.", "_crashing"],
+    }
     assert diagram.arrows == [("command_line", "bus", "")]
 
 
