@@ -15,11 +15,13 @@ from flexiflow._cancellation import (
     split,
 )
 from flexiflow._reporting import note
+from flexiflow._text import show
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from contextvars import Context
 
+    from anyio import TaskInfo
     from anyio.abc import TaskGroup
 
 
@@ -36,9 +38,10 @@ class TaskBlock:
         context: the context in which the block was entered.
     """
 
-    __slots__ = ("_group", "_interrupts", "context")
+    __slots__ = ("_group", "_host", "_interrupts", "context")
 
     _group: TaskGroup
+    _host: TaskInfo
     context: Context
 
     def __init__(self) -> None:
@@ -47,6 +50,7 @@ class TaskBlock:
     async def open(self) -> None:
         """Enter the block; without a checkpoint."""
         self._group = await anyio.create_task_group().__aenter__()
+        self._host = anyio.get_current_task()
         self.context = copy_context()
 
     def start(self, function: Callable[..., Coroutine[Any, Any, None]], *arguments: object) -> None:
@@ -107,6 +111,7 @@ class TaskBlock:
 
         Raises:
             BaseException: `leaving`, if it is not `exc`; or what a task passed to `interrupt`.
+            RuntimeError: another task has entered the block; all tasks of the block have ended.
         """
         fails = leaving is not None and split(leaving)[1] is not None
         # A task group would put an exception of the block into a group.
@@ -136,7 +141,9 @@ class TaskBlock:
             return bool(await self._group.__aexit__(*passed)) and not fails
         except BaseException as raised:
             interrupts = split(raised)[1]
-            if interrupts is not None:
+            if (elsewhere := left_elsewhere(self._host)) is not None:
+                self._interrupts.append(elsewhere)
+            elif interrupts is not None:
                 # A task may have been closed itself, so it has let GeneratorExit out.
                 self._interrupts += leaves(interrupts)
             elif not fails:
@@ -153,3 +160,20 @@ class TaskBlock:
         for other in others:
             note(first, "another task raised", other)
         return first
+
+
+def left_elsewhere(host: TaskInfo) -> RuntimeError | None:
+    """Return an error if the current task is another one than that which has entered a block.
+
+    A task group that another task leaves waits for its tasks, and then raises a RuntimeError that
+    speaks of a cancel scope which nobody has seen.
+    """
+    here = anyio.get_current_task()
+    # Not by their numbers: that of a task which has ended may be given to another one.
+    if here.coro is host.coro:
+        return None
+    return RuntimeError(
+        "one task must enter and leave this block, since it has tasks of its own: "
+        f"{show(str(host.name))} entered it and {show(str(here.name))} left it; in a notebook or "
+        "in a fixture of pytest-asyncio, use `held` from docs/integrations.md"
+    )

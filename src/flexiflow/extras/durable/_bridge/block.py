@@ -9,6 +9,7 @@ from uuid import uuid4
 import anyio
 
 from flexiflow._reporting import logger
+from flexiflow._tasks import left_elsewhere
 from flexiflow.extras.durable._bridge.arguments import check_prefetch
 from flexiflow.extras.durable._bridge.batcher import Batcher
 from flexiflow.extras.durable._bridge.bridge import Bridge
@@ -57,6 +58,7 @@ class Block:
         except BaseException as problem:  # noqa: BLE001  raised below, without its group
             leaving, _ = what_leaves(problem, None)
         else:
+            self._host = anyio.get_current_task()
             return self._bridge
         raise leaving
 
@@ -94,6 +96,8 @@ class Block:
         """Return the exception that leaves the block, and log the others."""
         lifetime = self._lifetime
         leaving, told = what_leaves(problem, lifetime.exception)
+        if isinstance(leaving, RuntimeError) and leaving is not lifetime.exception:
+            leaving = left_elsewhere(self._host) or leaving
         for each in told:
             logger.error("a bridge failed as it was left: %s", each, exc_info=each)
         if lifetime.had_place and leaving is not lifetime.exception:
