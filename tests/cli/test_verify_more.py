@@ -114,6 +114,7 @@ def test_violations_are_written_as_tests(folder: Path, backend: str) -> None:
         tests[name]()
 
 
+@pytest.mark.unmeasured
 def test_what_was_written_before_is_replaced(folder: Path) -> None:
     """P5: a file of another hand is refused before anything is tried; nothing found writes none."""
     file = folder / "test_found.py"
@@ -174,6 +175,7 @@ def test_a_file_that_is_full(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
     )
 
 
+@pytest.mark.unmeasured
 def test_a_target_whose_name_is_none_in_python(folder: Path) -> None:
     """P5: the tests import it all the same."""
     (folder / "my-buses.py").write_text(BUSES, encoding="utf-8")
