@@ -135,9 +135,13 @@ async def test_where_there_is_no_write_ahead_log_a_file_is_refused() -> None:
 
 async def test_a_folder_that_is_not_there_is_named(path: Path) -> None:
     """X6: SQLite makes no folders, and a folder is no file."""
-    for each in (path / "file.db", path.parent):
+    for each, why in (
+        (path / "file.db", f"there is no folder {real_path(path)}"),
+        (path.parent, "that is a folder"),
+    ):
         message = await refused(SqliteTransport(each), TransportUnusable)
-        assert message == f"{real_path(each)} can't be used: unable to open database file"
+        told = f"can't be used: unable to open database file, since {why}"
+        assert message == f"{real_path(each)} {told}"
 
 
 async def test_a_file_that_can_not_be_written_is_refused(
@@ -153,7 +157,10 @@ async def test_a_file_that_can_not_be_written_is_refused(
 
     monkeypatch.setattr(sqlite3, "connect", read_only)
     message = await refused(SqliteTransport(path), TransportUnusable)
-    assert "can't be used: attempt to write a readonly database" in message
+    assert message == (
+        f"{real_path(path)} can't be used: attempt to write a readonly database; this process must "
+        "be able to write to the file and to its folder"
+    )
 
 
 async def test_on_a_full_disk_nothing_is_stored_by_halves(path: Path) -> None:

@@ -23,6 +23,9 @@ _UNUSABLE: Final = (
     sqlite3.SQLITE_READONLY,
 )
 
+_FORBIDDEN: Final = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY)
+"""Where the system refuses access, as far as SQLite says."""
+
 
 class Errors(NamedTuple):
     """The exceptions that the users of a file get; each is made of the path and a reason.
@@ -40,7 +43,7 @@ class Errors(NamedTuple):
         # The lower byte is the primary code, the others are details.
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         kind = self.unusable if code in _UNUSABLE else self.unavailable
-        return kind(path, str(error))
+        return kind(path, f"{error}{_remedy(code, path)}")
 
 
 class Layout(NamedTuple):
@@ -62,6 +65,18 @@ class Layout(NamedTuple):
     errors: Errors
     check: Callable[[sqlite3.Connection], object]
     lay_out: Callable[[sqlite3.Connection], object]
+
+
+def _remedy(code: int, path: str) -> str:
+    """Return what SQLite does not say: why a file can't be opened, or what would be right."""
+    if code == sqlite3.SQLITE_CANTOPEN and os.path.isdir(path):  # noqa: PTH112 - no Path is needed
+        return ", since that is a folder"
+    folder = os.path.dirname(path)  # noqa: PTH120 - as above
+    if code == sqlite3.SQLITE_CANTOPEN and not os.path.isdir(folder):  # noqa: PTH112 - as above
+        return f", since there is no folder {folder}"
+    if code in _FORBIDDEN:
+        return "; this process must be able to write to the file and to its folder"
+    return ""
 
 
 def check_path(path: str | os.PathLike[str], instead: str) -> str:
