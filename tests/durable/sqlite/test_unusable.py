@@ -1,5 +1,6 @@
 """Files and arguments that the SQLite transport refuses, and what it says of each."""
 
+import os
 import re
 import sqlite3
 import sys
@@ -43,6 +44,12 @@ async def refused(transport: SqliteTransport, kind: type[Exception]) -> str:
         async with transport.connect():
             pass
     return str(info.value)
+
+
+def forbid(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
+    """Let the system say that this process may not write to a file or folder; root always may."""
+    forbidden = place.resolve()
+    monkeypatch.setattr(os, "access", lambda path, *_, **__: Path(path).resolve() != forbidden)
 
 
 async def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
@@ -157,10 +164,28 @@ async def test_a_file_that_can_not_be_written_is_refused(
 
     monkeypatch.setattr(sqlite3, "connect", read_only)
     message = await refused(SqliteTransport(path), TransportUnusable)
-    assert message == (
-        f"{real_path(path)} can't be used: attempt to write a readonly database; this process must "
-        "be able to write to the file and to its folder"
+    assert message == f"{real_path(path)} can't be used: attempt to write a readonly database"
+    log = Path(f"{path}-wal")
+    _write(log, b"")
+    forbid(monkeypatch, log)
+    assert await refused(SqliteTransport(path), TransportUnusable) == (
+        f"{message}; this process may not write to {real_path(log)}"
     )
+
+
+@pytest.mark.parametrize("forbidden", ["", ".."], ids=["the file", "its folder"])
+async def test_a_file_that_must_not_be_written_is_left_as_it_is(
+    path: Path, monkeypatch: pytest.MonkeyPatch, forbidden: str
+) -> None:
+    """X6: it is refused before SQLite makes files beside it, which its owner could not write to."""
+    async with SqliteTransport(path).connect():
+        pass
+    place = path.parent if forbidden else path
+    forbid(monkeypatch, place)
+    message = await refused(SqliteTransport(path), TransportUnusable)
+    reason = f"this process may not write to {real_path(place)}"
+    assert message == f"{real_path(path)} can't be used: {reason}"
+    assert [*path.parent.iterdir()] == [path]
 
 
 async def test_on_a_full_disk_nothing_is_stored_by_halves(path: Path) -> None:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, final
 from weakref import WeakSet
 
 from flexiflow.extras._process import fork_safe_lock
+from flexiflow.extras._sqlite.layout import why_forbidden
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -98,6 +99,15 @@ def make_file(path: str, mode: int, unusable: Callable[[str, str], Exception]) -
             _SET_MODE(descriptor, mode)
         finally:
             os.close(descriptor)
+
+
+def has_log(path: str) -> bool:
+    """Return whether a file has its write-ahead log beside it: it is open, or a process was killed.
+
+    Args:
+        path: the file.
+    """
+    return Path(path + _LOG).exists()
 
 
 class _Span(NamedTuple):
@@ -268,7 +278,8 @@ class Watch:
         if not descriptors:
             raise self._unusable(self._path, MOVED)
         if not _is_locked(descriptors, shared):
-            raise self._unusable(self._path, _UNLOCKED_BEFORE)
+            # SQLite locks an index to which it may not write only if others have locked it.
+            raise self._unusable(self._path, why_forbidden(self._path) or _UNLOCKED_BEFORE)
         for each in descriptors:
             # The descriptor may belong to other code, and be closed by now, or not be readable.
             with suppress(OSError):

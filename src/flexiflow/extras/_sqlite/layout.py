@@ -24,7 +24,9 @@ _UNUSABLE: Final = (
 )
 
 _FORBIDDEN: Final = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY)
-"""Where the system refuses access, as far as SQLite says."""
+"""What SQLite says where the system refuses access."""
+
+_IS_EFFECTIVE: Final = os.access in os.supports_effective_ids
 
 
 class Errors(NamedTuple):
@@ -68,15 +70,26 @@ class Layout(NamedTuple):
 
 
 def _remedy(code: int, path: str) -> str:
-    """Return what SQLite does not say: why a file can't be opened, or what would be right."""
-    if code == sqlite3.SQLITE_CANTOPEN and os.path.isdir(path):  # noqa: PTH112 - no Path is needed
-        return ", since that is a folder"
-    folder = os.path.dirname(path)  # noqa: PTH120 - as above
-    if code == sqlite3.SQLITE_CANTOPEN and not os.path.isdir(folder):  # noqa: PTH112 - as above
-        return f", since there is no folder {folder}"
-    if code in _FORBIDDEN:
-        return "; this process must be able to write to the file and to its folder"
-    return ""
+    """Return why a file can't be opened or written, which SQLite does not say."""
+    if code == sqlite3.SQLITE_CANTOPEN:
+        folder = os.path.dirname(path)  # noqa: PTH120 - no Path is needed, nor below
+        if os.path.isdir(path):  # noqa: PTH112
+            return ", since that is a folder"
+        if not os.path.isdir(folder):  # noqa: PTH112
+            return f", since there is no folder {folder}"
+    reason = why_forbidden(path) if code in _FORBIDDEN else None
+    return f"; {reason}" if reason else ""
+
+
+def why_forbidden(path: str) -> str | None:
+    """Return which of a database's files this process may not write to; None if there is none."""
+    folder = os.path.dirname(path)  # noqa: PTH120 - no Path is needed, nor below
+    for each in (path, f"{path}-wal", f"{path}-shm", folder):
+        # As the system decides when a file is opened: by the effective user, if it can tell.
+        may_write = os.access(each, os.W_OK, effective_ids=_IS_EFFECTIVE)
+        if os.path.exists(each) and not may_write:  # noqa: PTH110
+            return f"this process may not write to {each}"
+    return None
 
 
 def check_path(path: str | os.PathLike[str], instead: str) -> str:

@@ -7,7 +7,8 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Final
 
-from flexiflow.extras._sqlite.file import make_file
+from flexiflow.extras._sqlite.file import has_log, make_file
+from flexiflow.extras._sqlite.layout import why_forbidden
 
 if TYPE_CHECKING:
     from flexiflow.extras._sqlite.layout import Layout
@@ -28,6 +29,10 @@ def open_database(layout: Layout) -> sqlite3.Connection:
 
 def open_file(layout: Layout) -> sqlite3.Connection:
     """Open an existing file, and lay it out if it is empty; raises as `open_database` does."""
+    reason = None if has_log(layout.path) else why_forbidden(layout.path)
+    if reason is not None:
+        # SQLite would open it, and leave files beside it to which nobody may write ever after.
+        raise layout.errors.unusable(layout.path, reason)
     connection: sqlite3.Connection | None = None
     try:
         connection = connect(layout.path, layout.busy_timeout)
