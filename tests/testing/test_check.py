@@ -290,6 +290,7 @@ def test_the_bus_holds(backend: str) -> None:
     check_bus(EventBus, backend=backend, examples=2, seed=1)
 
 
+@pytest.mark.same_everywhere
 @pytest.mark.unmeasured
 def test_a_violation_tells_everything(backend: str) -> None:
     """P1: the clause, its sentence, what happened, a program, its size, and the seed."""
@@ -306,6 +307,7 @@ def test_a_violation_tells_everything(backend: str) -> None:
     assert told.endswith("found with seed=7")
 
 
+@pytest.mark.same_everywhere
 @pytest.mark.unmeasured
 def test_the_same_seed_finds_the_same(backend: str) -> None:
     """P1: a violation is found again, by the same program."""
@@ -397,6 +399,7 @@ def test_a_handler_in_a_cycle_is_not_kept(backend: str) -> None:
     assert CLAUSES["B6"].judge(trace) is None
 
 
+@pytest.mark.same_everywhere
 def test_what_happened_is_told(backend: str) -> None:
     """P1: a violation tells what happened while its program ran, the same in every process."""
     assert broken("B4", Careless, backend).history.splitlines() == [
@@ -443,6 +446,7 @@ def test_each_thing_that_happens_can_be_told(backend: str) -> None:
     ]
 
 
+@pytest.mark.same_everywhere
 @pytest.mark.unmeasured
 @pytest.mark.parametrize("factory", [careless, later])
 def test_a_factory_may_be_async(factory: Callable[[], Any], backend: str) -> None:

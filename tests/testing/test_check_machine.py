@@ -118,6 +118,7 @@ def sent(violation: ContractViolation) -> list[str]:
     return re.findall(r"desk\.send\('[\w-]+', \{'type': '(\w+)'", violation.counterexample)
 
 
+@pytest.mark.same_everywhere
 @pytest.mark.parametrize("make", [make_orders, make_registered])
 @pytest.mark.parametrize(
     ("claims", "claim", "complaint"),
@@ -318,6 +319,7 @@ async def is_small_later(message: Mapping[str, Any], order: Order) -> bool:
     return is_small(message, order)
 
 
+@pytest.mark.same_everywhere
 @pytest.mark.parametrize("guard", [is_small, is_small_later])
 def test_the_report_tells_what_was_covered(backend: str, guard: Any) -> None:
     """P6: transitions that were taken or not, what guards have answered, and what has raised."""

@@ -112,6 +112,7 @@ def is_opened_again(incident: Incident) -> bool:
     return incident.was_closed and incident.state != CLOSED
 
 
+@pytest.mark.same_everywhere
 @pytest.mark.skipif(
     not INCIDENTS.exists(),
     reason="the log of the BPI Challenge 2013 is not a part of the project; it is not there",

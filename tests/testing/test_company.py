@@ -40,6 +40,7 @@ class Unwatched:
         return () if self.is_watched else await self.real.publish(event, data, **options)
 
 
+@pytest.mark.same_everywhere
 @pytest.mark.parametrize("name", FURTHER)
 def test_programs_that_cross_features_hold_for_our_own_bus(name: str, backend: str) -> None:
     """P1: What our own bus does is what they expect."""
@@ -148,6 +149,7 @@ def test_a_bus_need_not_have_all_patterns(company: str, backend: str) -> None:
     assert BusSubject(Plain, backend).attempt(accompany(SCRIPT, company)).left is None
 
 
+@pytest.mark.same_everywhere
 def test_what_needs_all_patterns_is_not_drawn_without_them(backend: str) -> None:
     """P5: Only B10 fails; walks and crossings are for buses that have `**`."""
     found = examine(BusSubject, CONTRACT, Plain, backend=backend, examples=3, seed=1)

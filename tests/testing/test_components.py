@@ -247,6 +247,7 @@ def test_a_script_is_shown_with_what_it_needs_alone(
     ]
 
 
+@pytest.mark.same_everywhere
 @pytest.mark.unmeasured
 def test_the_same_seed_finds_the_same(backend_name: str) -> None:
     """P1: a seed replays what was found, to the letter."""

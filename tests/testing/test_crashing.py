@@ -130,6 +130,7 @@ def test_what_a_crash_shows_is_found(
     assert ": killed at " in failure.history
 
 
+@pytest.mark.same_everywhere
 def test_two_workers_have_names_of_their_own(backend: str) -> None:
     """P7: each of several workers is killed, also where they are the same function."""
     seen: list[Path] = []
@@ -139,6 +140,7 @@ def test_two_workers_have_names_of_their_own(backend: str) -> None:
     assert not any(folder.exists() for folder in seen)
 
 
+@pytest.mark.same_everywhere
 def test_a_point_that_is_not_reached_is_reported() -> None:
     """P7: a run in which nothing was killed is told, and still checked."""
     at, seen = f"idle:{NOWHERE}:4", list[Path]()
@@ -160,6 +162,7 @@ def test_points_that_were_missed_are_told_by_their_lines() -> None:
     )
 
 
+@pytest.mark.same_everywhere
 @pytest.mark.parametrize(
     ("case", "backend"),
     by_turns(
@@ -188,6 +191,7 @@ def test_a_worker_that_does_not_end_is_killed() -> None:
     assert isinstance(caught.value.exception, ScenarioStuck)
 
 
+@pytest.mark.same_everywhere
 def test_an_async_check_is_awaited(backend: str) -> None:
     """P7: what an async check raises is a failure, too."""
 
@@ -198,6 +202,7 @@ def test_an_async_check_is_awaited(backend: str) -> None:
         sweep(idle, backend=backend, check=check)
 
 
+@pytest.mark.same_everywhere
 def test_what_check_raises_as_pytest_does_is_a_failure(backend: str) -> None:
     """P7: a failure of pytest, which is no `Exception`, comes with its point, too."""
     with pytest.raises(CrashFailure, match="Failed: an order is lost") as caught:
@@ -211,6 +216,7 @@ def test_what_ends_the_program_is_no_failure() -> None:
         sweep(idle, backend="asyncio", check=lambda _: sys.exit(3))
 
 
+@pytest.mark.same_everywhere
 def test_check_may_remove_what_it_has_seen() -> None:
     """P7: a folder that the check has removed, or moved, is no failure."""
     assert sweep(idle, backend="asyncio", check=Path.rmdir).tried == 3
@@ -229,6 +235,7 @@ def test_a_process_that_outlives_its_worker_is_not_waited_for(backend: str) -> N
 # What is refused.
 
 
+@pytest.mark.same_everywhere
 def test_a_transport_in_memory_is_refused() -> None:
     """P7: a bridge over a `MemoryTransport` is a ValueError, as nothing of it would be left."""
     with pytest.raises(ValueError, match="MemoryTransport, which is lost with its process"):

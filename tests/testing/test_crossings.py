@@ -289,6 +289,7 @@ CASES: list[tuple[str, Crossing, Tamper]] = [
 ]
 
 
+@pytest.mark.same_everywhere
 @pytest.mark.parametrize(
     ("clause", "crossing", "tamper"),
     CASES,
@@ -306,6 +307,7 @@ def test_what_differs_is_blamed_on_its_clause(
     assert blamed[0] == clause
 
 
+@pytest.mark.same_everywhere
 def test_our_own_bus_is_blamed_for_nothing(backend: str) -> None:
     """P1: What it does is what the model says, also where handlers are cancelled."""
     subject = BusSubject(EventBus, backend)

@@ -243,6 +243,7 @@ def test_a_bus_with_four_methods_that_knows_no_topics_is_found(backend: str) -> 
     assert violation.complaint == "the topic of 1 and 2 heard [1]"
 
 
+@pytest.mark.same_everywhere
 @pytest.mark.unmeasured
 def test_what_is_not_named_breaks_nothing(backend: str) -> None:
     """P5: a fault in another clause is not found."""
@@ -295,6 +296,7 @@ def test_only_what_needs_a_part_is_not_offered(
     assert all(found[name].examples or found[name].lacks for name in NAMES)
 
 
+@pytest.mark.same_everywhere
 def test_a_bus_need_not_have_every_way_of_delivery(backend: str) -> None:
     """P5: what needs another way, or another policy, is not offered; the rest is tried without."""
     found = verdicts(OneWay, backend, examples=1)
@@ -439,6 +441,7 @@ def test_what_does_not_happen_again_is_flaky(fails: Any, again: int, backend: st
     assert f"\n\nflaky: of 10 more runs of this program, {again} broke the clause" in str(violation)
 
 
+@pytest.mark.same_everywhere
 def test_a_violation_survives_copying(backend: str) -> None:
     """P5: and pickling, so that processes can check."""
     violation = verdicts(Careless, backend, only=("B4",))["B4"].violation
@@ -448,6 +451,7 @@ def test_a_violation_survives_copying(backend: str) -> None:
     assert (pickled.args, vars(pickled)) == (violation.args, vars(violation))
 
 
+@pytest.mark.same_everywhere
 def test_what_always_happens_is_not_flaky(backend: str) -> None:
     """P5: it has happened each of three times more."""
     violation = verdicts(Careless, backend, only=("B4",))["B4"].violation

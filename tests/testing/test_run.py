@@ -632,6 +632,7 @@ async def test_buses_outside_yield_as_ever() -> None:
     run_at_once(EventBus().publish("a"))
 
 
+@pytest.mark.same_everywhere
 @pytest.mark.unmeasured
 @pytest.mark.parametrize(("hash_seed", "threshold"), [("0", "0"), ("4242", "5")])
 def test_the_same_seed_gives_the_same_trace_in_another_process(
