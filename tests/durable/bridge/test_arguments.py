@@ -150,7 +150,7 @@ WRONG_TYPES: Wrong = {
     "transport": (
         {"transport": "redis://localhost"},
         (
-            "transport must have a method connect(), as a MemoryTransport has, which "
+            "transport must have a method connect(), as SqliteTransport('events.db') has, which "
             "'redis://localhost' has not"
         ),
     ),

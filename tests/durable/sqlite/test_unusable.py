@@ -261,6 +261,12 @@ def test_a_path_must_name_a_file(nowhere: str) -> None:
         SqliteTransport(nowhere)
 
 
+def test_a_path_is_no_url() -> None:
+    """X6: A URL would make a file of that name, which nobody looks for."""
+    with pytest.raises(ValueError, match=r"not the URL 'sqlite:a\.db'; leave out 'sqlite:'$"):
+        SqliteTransport("sqlite:a.db")
+
+
 def test_a_path_has_no_null_character() -> None:
     """X6: the system would refuse it, without a word on the argument."""
     with pytest.raises(ValueError, match=r"path must have no null character, as 'a\\x00b' has"):

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 _NOWHERE: Final = ("", ":memory:")
 
+_URL: Final = "sqlite:"
+
 _OWNERS: Final = 0o600
 _EVERYBODYS: Final = 0o777
 
@@ -107,6 +109,8 @@ def check_path(path: str | os.PathLike[str], instead: str) -> str:
         raise TypeError(f"path must be a str or a pathlib.Path, not {reprlib.repr(path)}")
     if os.fspath(path) in _NOWHERE:
         raise ValueError(f"path must name a file, not {path!r}; {instead} in memory")
+    if os.fsdecode(path).startswith(_URL):
+        raise ValueError(f"path must name a file, not the URL {path!r}; leave out {_URL!r}")
     if "\0" in os.fsdecode(path):
         raise ValueError(f"path must have no null character, as {path!r} has")
     # Don't follow a link that leads nowhere now: `make_file` refuses it, wherever it leads later.

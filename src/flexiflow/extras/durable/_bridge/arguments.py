@@ -65,7 +65,7 @@ def check_ends(bus: object, transport: object) -> None:
         raise TypeError(f"bus must be an EventBus, not {reprlib.repr(bus)}")
     if not callable(getattr(transport, "connect", None)):
         raise TypeError(
-            "transport must have a method connect(), as a MemoryTransport has, which "
+            "transport must have a method connect(), as SqliteTransport('events.db') has, which "
             f"{reprlib.repr(transport)} has not"
         )
 
