@@ -177,9 +177,9 @@ async def test_the_rarest_transitions_are_only_in_the_table() -> None:
     recorder = await recording(engine)
     await switch(engine, "lamp", *["on", "off"] * 30)
     [life] = recorder.lives.kinds.values()
-    rare = life.step("on", "on")
+    rare = life.new_step(("on", "on"))
     assert rare is not None
-    rare.add(None)
+    rare.count += 1
     page = make_page(recorder, title="shop.py", summary={})
     drawing = page.partition("<svg role")[2].partition("</svg>")[0]
     assert "<td>on</td><td>on</td><td>1</td>" in page

@@ -63,7 +63,10 @@ async def test_without_times_those_of_the_run_count() -> None:
 
 @pytest.mark.parametrize(
     "at",
-    [None, "soon", "", True, [], {}, math.nan, math.inf, 1e300, 10**400, -1e18, NOON * 1_000],
+    [
+        *(None, "soon", "", "0001-01-01T12:00:00Z", "2010" * 1_000, True, [], {}),
+        *(math.nan, math.inf, 1e300, 10**400, -1e18, NOON * 1_000),
+    ],
     ids=lambda at: repr(at)[:20],
 )
 async def test_what_is_no_time_is_unknown(at: Any) -> None:
@@ -99,6 +102,26 @@ async def test_components_with_the_same_states_stand_together() -> None:
     assert (steps(life)["off", "on"][0], life.components) == (6, ["0", "1", "2", "3"])
 
 
+async def test_components_with_the_same_machine_are_named() -> None:
+    """L7: each once, however often it changes its state."""
+    engine = lamps()
+    recorder = await recording(engine)
+    for name in ("first", "second"):
+        await switch(engine, name, "on", "off", "on")
+    [life] = recorder.lives.kinds.values()
+    assert (steps(life)["off", "on"][0], life.components) == (4, ["first", "second"])
+
+
+async def test_the_transitions_of_a_component_that_is_gone_count() -> None:
+    """L7: it may be unregistered before they are added up."""
+    engine = lamps()
+    recorder = await recording(engine)
+    await switch(engine, "lamp", "on")
+    await engine.unregister("lamp")
+    [life] = recorder.lives.kinds.values()
+    assert steps(life) == {("off", "on"): (1, None, 0.0)}
+
+
 async def test_another_component_may_take_a_name() -> None:
     """L7: its transitions are those of its own machine."""
     engine = lamps()
@@ -125,6 +148,17 @@ async def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     ] == [1, 1]
     assert [*recorder.lives._stays] == ["2", "3"]
     assert len(recorder.lives._life_of) == 2
+
+
+async def test_a_failure_has_the_time_of_the_last_message() -> None:
+    """L7: that of the log, if messages tell it."""
+    engine = lamps()
+    await engine.bus.subscribe("alarm", "guard", fail)
+    recorder = await recording(engine)
+    await switch(engine, "lamp", "on", at=NOON)
+    await switch(engine, "lamp", "off", at="soon")
+    await engine.bus.publish("alarm")
+    assert recorder.failures.periods() == [(NOON, 1)]
 
 
 async def test_messages_are_counted_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,5 +335,5 @@ def test_a_long_name_is_cut() -> None:
 
 def test_what_has_no_states_counts_nothing() -> None:
     """L7: this stands for what is left out."""
-    assert Life("", ()).step("off", "on") is None
-    assert Life(LAMP.initial, LAMP.states).step("off", "on") is not None
+    assert Life("", ()).new_step(("off", "on")) is None
+    assert Life(LAMP.initial, LAMP.states).new_step(("off", "on")) is not None

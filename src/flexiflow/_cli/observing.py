@@ -16,14 +16,17 @@ from flexiflow.events import BUILT_IN, HANDLER_FAILED
 from flexiflow.extras._monitor import OWNER as MONITOR
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Iterator
     from contextlib import AbstractContextManager
 
     from flexiflow import Event, EventBus, Subscription
     from flexiflow._cli.tally import Tally
     from flexiflow.events import HandlerFailed
 
-    _Observer: TypeAlias = Callable[[Any], Awaitable[None] | None]
+    Note: TypeAlias = Callable[[Any], None]
+    """Is called with an event's payload."""
+    Show: TypeAlias = Callable[[Any], Awaitable[None] | None]
+    """As a note; what it returns, if anything, is awaited."""
 
 _MOST_UNHEARD: Final = 1_000
 
@@ -47,10 +50,10 @@ def any_of(patterns: Iterable[str]) -> Callable[[str], bool]:
 
 async def observe(
     bus: EventBus,
-    shown: Iterable[str],
+    shown: Collection[str],
     tally: Tally,
-    show: Callable[[str], Callable[[Any], Awaitable[None] | None]],
-    noting: Iterable[tuple[str, Callable[[Any], None]]] = (),
+    show: Callable[[str], Show],
+    noting: Iterable[tuple[str, Note]] = (),
 ) -> ExitStack:
     """Write the shown events as they happen, and count all failures, until the stack is closed.
 
@@ -69,26 +72,26 @@ async def observe(
         A stack that unsubscribes the observers when it is closed.
     """
     observers = ExitStack()
-    functions: dict[str, list[_Observer]] = {HANDLER_FAILED: [_counting(tally)]}
+    notes: dict[str, list[Note]] = {HANDLER_FAILED: [_counting(tally)]}
     for name, note in noting:
-        functions.setdefault(name, []).append(note)
-    for name in shown:
-        functions.setdefault(name, []).append(show(name))
-    for name, (*notes, last) in functions.items():
-        observer = last
-        # One observer in place of several, each of which would cost each event a call more.
-        for each in reversed(notes):
-            observer = _then(each, observer)
+        notes.setdefault(name, []).append(note)
+    # One observer for all that an event is observed for: each one costs each event a call.
+    for name in dict.fromkeys([*notes, *shown]):
+        observer = _observer(notes.get(name, ()), show(name) if name in shown else None)
         observers.enter_context(await bus.subscribe(name, OBSERVER, observer, priority=1))
     return observers
 
 
-def _then(note: _Observer, handler: _Observer) -> _Observer:
-    def handle(payload: Any) -> Awaitable[None] | None:
-        note(payload)
-        return handler(payload)
+def _observer(notes: Iterable[Note], show: Show | None) -> Callable[[Any], Awaitable[None]]:
+    """Return a handler that is async, since built-in events reach sync ones in twice the time."""
 
-    return handle
+    async def observe(payload: Any) -> None:
+        for note in notes:
+            note(payload)
+        if show is not None and (writing := show(payload)) is not None:
+            await writing
+
+    return observe
 
 
 @final
@@ -178,7 +181,7 @@ def _as_regex(pattern: str) -> str:
     return r"\.".join(wildcards.get(part) or re.escape(part) for part in pattern.split("."))
 
 
-def _counting(tally: Tally) -> Callable[[HandlerFailed], None]:
+def _counting(tally: Tally) -> Note:
     def count(payload: HandlerFailed | None) -> None:
         # The target or a transport may publish an event of that name, with any payload.
         exception = payload.get("exception") if isinstance(payload, dict) else None

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, final
+from math import nan
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable
 
-    from flexiflow import Component, StateMachine
+    from flexiflow import StateMachine
+
+Heard: TypeAlias = "tuple[str, StateMachine | None, tuple[object, object]]"
+"""What was heard of a component: a transition, by its machine and two states, or a message.
+
+A message has no machine, and the states `NO_STATES`.
+"""
+
+NO_STATES: Final = ("", "")
 
 MOST_NAMED: Final = 3
 """How many components with the same states are named."""
@@ -35,18 +44,6 @@ class Step:
         self.timed = 0
         self.seconds = 0.0
         self.longest = 0.0
-
-    def add(self, lasted: float | None) -> None:
-        """Count a transition.
-
-        Args:
-            lasted: how many seconds the first state lasted; None if that is not known.
-        """
-        self.count += 1
-        if lasted is not None and lasted >= 0:
-            self.timed += 1
-            self.seconds += lasted
-            self.longest = max(self.longest, lasted)
 
     @property
     def mean(self) -> float | None:
@@ -77,13 +74,13 @@ class Life:
         self.components: list[str] = []
         self.steps: dict[tuple[Any, Any], Step] = {}
 
-    def step(self, source: object, target: object) -> Step | None:
+    def new_step(self, states: tuple[object, object]) -> Step | None:
         """Return where transitions between two states are counted; None if these are no states."""
-        if not isinstance(source, str) or not isinstance(target, str):
-            return None
-        if source not in self.states or target not in self.states:
-            return None
-        return self.steps.setdefault((source, target), Step())
+        for state in states:
+            if not isinstance(state, str) or state not in self.states:
+                return None
+        step = self.steps[states] = Step()
+        return step
 
     def name(self, component: str) -> None:
         """Note the name of a component, unless there are enough."""
@@ -100,16 +97,16 @@ class _Stay:
     """Where a component is.
 
     Attributes:
-        since: when it came into its state; None if that is not known.
-        sent: when its last message was sent; None if that is not known.
-        life: what its transitions are counted with.
+        since: when it came into its state; NaN if that is not known.
+        sent: when its last message was sent; NaN if that is not known.
+        life: what its last transition was counted with.
     """
 
     __slots__ = ("life", "sent", "since")
 
     def __init__(self) -> None:
-        self.since: float | None = None
-        self.sent: float | None = None
+        self.since = nan
+        self.sent = nan
         self.life = _NO_LIFE
 
 
@@ -117,67 +114,50 @@ class _Stay:
 class Lives:
     """The transitions of all components.
 
-    Args:
-        components: the components by name.
-
     Attributes:
         kinds: those of components with the same states, by the initial state and all states.
     """
 
-    def __init__(self, components: Mapping[str, Component]) -> None:
-        self._components = components
+    def __init__(self) -> None:
         self._life_of: dict[StateMachine, Life] = {}
-        self._stays: dict[Any, _Stay] = {}
+        self._stays: dict[str, _Stay] = {}
         self.kinds: dict[tuple[str, tuple[str, ...]], Life] = {}
 
-    def send(self, component: str, moment: float | None) -> None:
-        """Note when the last message of a component was sent; None if that is not known."""
-        stay = self._stays.get(component)
-        if stay is None:
-            stay = self._new_stay(component)
-        stay.sent = moment
+    def add(self, heard: Iterable[Heard], sent: Iterable[float]) -> None:
+        """Add up messages and transitions, in their order.
 
-    def count(self, component: object, states: tuple[object, object]) -> None:
-        """Count a transition that a component's last message led to, if there can be such a one.
+        One loop with all in it: with calls of other functions it takes a third longer.
 
         Args:
-            component: the component's name.
-            states: from which state to which.
+            heard: the messages and transitions.
+            sent: when each of the messages was sent; NaN if that is not known.
         """
-        try:
-            stay = self._stays[component]
-            step = stay.life.steps[states]
-        except (KeyError, TypeError):  # TypeError if something has no hash
-            found = self._find(component, states)
-            if found is None:
-                return
-            stay, step = found
-        sent = stay.sent
-        step.add(None if stay.since is None or sent is None else sent - stay.since)
-        stay.since = sent
+        stays, life_of, moments = self._stays, self._life_of, iter(sent)
+        for component, machine, states in heard:
+            stay = stays.get(component) or self._new_stay(component)
+            if machine is None:
+                stay.sent = next(moments)
+                continue
+            life = life_of.get(machine) or self._new_life(machine)
+            if stay.life is not life:
+                stay.life = life
+                life.name(component)
+            try:
+                step = life.steps[states]
+            except (KeyError, TypeError):  # TypeError if a state has no hash
+                found = life.new_step(states)
+                if found is None:
+                    continue
+                step = found
+            lasted = stay.sent - stay.since
+            stay.since = stay.sent
+            step.count += 1
+            if lasted >= 0:
+                step.timed += 1
+                step.seconds += lasted
+                step.longest = max(step.longest, lasted)
 
-    def forget_machine(self, component: object) -> None:
-        """Ask for a component's machine once more: another component may have its name now."""
-        stay = self._stays.get(component) if isinstance(component, str) else None
-        if stay is not None:
-            stay.life = _NO_LIFE
-
-    def _find(self, component: object, states: tuple[object, object]) -> tuple[_Stay, Step] | None:
-        """Return where a component is, and its transitions between two states, if there are any."""
-        found = self._components.get(component) if isinstance(component, str) else None
-        machine = None if found is None else found.machine
-        if found is None or machine is None:
-            return None
-        life = self._life_of.get(machine) or self._new_life(machine)
-        step = life.step(*states)
-        if step is None:
-            return None
-        stay = self._stays.get(component) or self._new_stay(component)
-        stay.life = life
-        life.name(found.name)
-        return stay, step
-
-    def _new_stay(self, component: object) -> _Stay:
+    def _new_stay(self, component: str) -> _Stay:
         if len(self._stays) == _MOST_COMPONENTS:
             del self._stays[next(iter(self._stays))]
         stay = self._stays[component] = _Stay()
