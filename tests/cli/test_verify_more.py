@@ -185,3 +185,17 @@ def test_a_target_whose_name_is_none_in_python(folder: Path) -> None:
     with pytest.raises(AssertionError, match="B4 does not hold: started h0, h1, not h1, h0"):
         tests["test_b4_on_asyncio"]()
     del sys.modules["my-buses"]
+
+
+@pytest.mark.parametrize(
+    ("name", "module"), [("my-bad.name.py", "my-bad.name"), ("runpy.py", "runpy_target")]
+)
+def test_a_target_that_import_does_not_find(folder: Path, name: str, module: str) -> None:
+    """P5: a name with dots is a package's to `import`, another one a known module's."""
+    (folder / name).write_text(BUSES, encoding="utf-8")
+    how = ("--backend", "asyncio", *HOW, "--clause", "B4", "--write", "test_found.py")
+    assert run("verify", f"{name}:Careless", *how).status == 1
+    tests = runpy.run_path("test_found.py")
+    with pytest.raises(AssertionError, match="B4 does not hold: started h0, h1, not h1, h0"):
+        tests["test_b4_on_asyncio"]()
+    del sys.modules[module]

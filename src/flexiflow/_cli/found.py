@@ -10,7 +10,7 @@ from textwrap import indent
 from typing import TYPE_CHECKING, Final
 
 from flexiflow._cli.problems import CannotRun
-from flexiflow._cli.target import folder_of
+from flexiflow._cli.target import folder_of, loaded_by_path
 from flexiflow._text import counted, printable
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MARK: Final = "# Written by `flexiflow verify"
 """How a file begins that may be replaced."""
 _FUTURE: Final = "from __future__ import annotations"
+_FROM_FILES: Final = "from importlib.util import module_from_spec, spec_from_file_location"
 _TEST: Final = "\n\n\ndef test_"
 _WORD: Final = re.compile("[a-z0-9]+")
 _LONGEST_NAME: Final = 60
@@ -77,11 +78,14 @@ def write_tests(path: str, targets: Sequence[str], violations: Sequence[Contract
         return f"nothing was found, so {path} was not written"
     start = Path(path).resolve().parent
     folders = dict.fromkeys(_relative(folder_of(target), start) for target in targets)
+    by_path = dict(filter(None, map(loaded_by_path, targets)))
     names = _names_of(violations)
     head = [
         f"{MARK} {printable(targets[0])}`: each test fails as long as a violation is there.",
-        *(_FUTURE, "", "import sys", "from pathlib import Path", ""),
+        *(_FUTURE, "", "import sys", *([_FROM_FILES] if by_path else [])),
+        *("from pathlib import Path", ""),
         *(f"sys.path.insert(0, str(Path(__file__).resolve().parent / {at!r}))" for at in folders),
+        *_loading({name: _relative(file, start) for name, file in by_path.items()}),
     ]
     parts = ["\n".join(head), *map(_as_test, names, violations)]
     main = "\n".join(f"    {name}()" for name in names)
@@ -90,6 +94,19 @@ def write_tests(path: str, targets: Sequence[str], violations: Sequence[Contract
     except OSError as exc:
         return f"--write {path!r}: it can't be written: {exc}"
     return f"wrote {counted(len(violations), 'test')} to {path}"
+
+
+def _loading(files: dict[str, str]) -> Sequence[str]:
+    """Return the lines that make modules of files which `import` does not find by their names."""
+    if not files:
+        return ()
+    return (
+        "",
+        f"for name, path in {files!r}.items():",
+        "    spec = spec_from_file_location(name, Path(__file__).resolve().parent / path)",
+        "    sys.modules[name] = module_from_spec(spec)",
+        "    spec.loader.exec_module(sys.modules[name])",
+    )
 
 
 def _names_of(violations: Sequence[ContractViolation]) -> list[str]:

@@ -100,19 +100,49 @@ def folder_of(target: str) -> Path:
     return Path(place).resolve().parent if _is_path(place) else Path.cwd()
 
 
+def loaded_by_path(target: str) -> tuple[str, Path] | None:
+    """Return the name of a loaded target's module, and its file, if `import` can't find that file.
+
+    It looks for a file of the module's name in the target's folder, and for a package if that name
+    has dots.
+    """
+    place = target.rpartition(":")[0]
+    module = _imported_from(Path(place)) if _is_path(place) else None
+    if module is None:
+        return None
+    name, file = module.__name__, Path(place).resolve()
+    is_found = "." not in name and file == folder_of(target) / f"{name}.py"
+    return None if is_found else (name, file)
+
+
 def _is_path(place: str) -> bool:
     return place.endswith(".py") or "/" in place or os.sep in place
+
+
+def _names_for(path: Path) -> tuple[str, str]:
+    """Return the name of a file's module, and one for it if another module has the first one.
+
+    A module that is in use must not be replaced.
+    """
+    return path.stem, f"{path.stem}_target"
+
+
+def _imported_from(path: Path) -> ModuleType | None:
+    """Return the module that was imported from a file, or None."""
+    known = (sys.modules.get(name) for name in _names_for(path))
+    file = str(path.absolute())
+    return next((each for each in known if getattr(each, "__file__", None) == file), None)
 
 
 def _import_file(place: str) -> ModuleType:
     path = Path(place)
     if not path.is_file():
         raise CannotRun(f"there is no file {place!r} to take the target from")
-    known = sys.modules.get(path.stem)
-    if known is not None and getattr(known, "__file__", None) == str(path.absolute()):
+    known = _imported_from(path)
+    if known is not None:
         return known
-    # The file may have the name of a module that is in use, which must not be replaced.
-    name = path.stem if path.stem not in sys.modules else f"{path.stem}_target"
+    own, other = _names_for(path)
+    name = own if own not in sys.modules else other
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise CannotRun(f"a target's file must be Python, its name ending in .py, not {place!r}")
