@@ -8,9 +8,8 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from flexiflow import DuplicateAnswer, NoAnswer
-from flexiflow.testing._bus.ending_programs import LEAVING, ending, failures_in
-from flexiflow.testing._bus.telling_programs import cleaning
-from flexiflow.testing._examiner.kit import claim, log_kept, settle
+from flexiflow.testing._bus.telling_programs import publish_to_cleanups
+from flexiflow.testing._examiner.kit import claim, settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -183,19 +182,10 @@ async def announces_each_cleanup(
     """What handlers raise in their cleanup is logged and published, unless it is raised."""
     told: Heard = []
     await bus.subscribe("event.handler.failed", "o", told.append)
-    for how in cleanups:
-        await bus.subscribe("a", "c", cleaning(how, heard))
-    await bus.subscribe("a", "c", ending(first, []))
-    left: list[BaseException] = []
-    with log_kept() as records, anyio.move_on_after(5):
-        try:
-            await bus.publish("a", delivery=delivery, on_error=policy)
-        except LEAVING as error:
-            left.append(error)
+    logged, left = await publish_to_cleanups(bus, heard, first, cleanups, delivery, policy)
     # In a publish that is cancelled nothing is published any more.
     is_over = first == "is cancelled" or (first, policy) == ("fails", "continue")
     shown = [each["exception"] for each in told]
-    logged = failures_in(records)
     for each in heard:
         times = logged.count(each), shown.count(each), left.count(each)
         expected = [(0, 0, 1), (1, int(not is_over), 0)]

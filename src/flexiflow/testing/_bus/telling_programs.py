@@ -46,6 +46,30 @@ def cleaning(how: str, raised: Heard) -> Callable[[object], Awaitable[None]]:
     return handler
 
 
+async def publish_to_cleanups(
+    bus: EventBus,
+    raised: Heard,
+    first: str,
+    cleanups: tuple[str, ...],
+    delivery: DeliveryMode,
+    policy: ErrorPolicy,
+) -> tuple[list[BaseException | None], list[BaseException]]:
+    """Publish to handlers of which one ends as `first` says, and the others clean up.
+
+    Return the exceptions that were logged, and those that left the publish.
+    """
+    for how in cleanups:
+        await bus.subscribe("a", "c", cleaning(how, raised))
+    await bus.subscribe("a", "c", ending(first, []))
+    left: list[BaseException] = []
+    with log_kept() as records, anyio.move_on_after(5):
+        try:
+            await bus.publish("a", delivery=delivery, on_error=policy)
+        except LEAVING as error:
+            left.append(error)
+    return failures_in(records), left
+
+
 async def tells_each_cleanup(
     bus: EventBus,
     *,
@@ -56,16 +80,7 @@ async def tells_each_cleanup(
     policy: ErrorPolicy,
 ) -> None:
     """What handlers raise in their cleanup is raised or reported, and never both."""
-    for how in cleanups:
-        await bus.subscribe("a", "c", cleaning(how, heard))
-    await bus.subscribe("a", "c", ending(first, []))
-    left: list[BaseException] = []
-    with log_kept() as records, anyio.move_on_after(5):
-        try:
-            await bus.publish("a", delivery=delivery, on_error=policy)
-        except LEAVING as error:
-            left.append(error)
-    logged = failures_in(records)
+    logged, left = await publish_to_cleanups(bus, heard, first, cleanups, delivery, policy)
     for each in heard:
         times = logged.count(each), left.count(each)
         told = f"a sibling {first}; a failure in a cleanup was logged and raised {times} times"

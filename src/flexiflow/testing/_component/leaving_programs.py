@@ -27,6 +27,17 @@ def leave(by: str) -> None:
         raise Boom
 
 
+def sending_late(detail: str) -> State:
+    """Return a state whose timer or work, as `detail` says, sends "late" after 5 seconds."""
+
+    async def work(_: Component) -> None:
+        await anyio.sleep(5)
+
+    if detail == "after":
+        return State("s1", after=(5.0, "late"))
+    return State("s1", during=work, done="late")
+
+
 async def keeps_what_its_work_sent(
     new: Factories, *, heard: Heard, before: int, after: int, left_by: str
 ) -> None:
@@ -118,18 +129,11 @@ async def ends_with_its_component(
 ) -> None:
     """Neither timer nor work of a component that is gone sends anything; registered, they begin."""
 
-    async def work(_: Component) -> None:
-        await anyio.sleep(5)
-
     def note(message: Message, _: Component) -> None:
         heard.append((message["type"], anyio.current_time() - begin))
 
-    details: dict[str, dict[str, Any]] = {
-        "after": {"after": (5.0, "late")},
-        "during": {"during": work, "done": "late"},
-    }
     rows = [Transition("s0", "go", "s1"), Transition("s1", "late", "s0", action=note)]
-    machine = StateMachine("s0", rows, states=[State("s1", **details[detail])])
+    machine = StateMachine("s0", rows, states=[sending_late(detail)])
     engine, component = await new.host([], machine=machine)
     failures: Heard = []
     await engine.bus.subscribe("event.handler.failed", "o", failures.append)
@@ -155,19 +159,12 @@ async def reports_what_its_state_sent(new: Factories, *, heard: Heard, detail: s
     """If the handling of what a timer or work has sent fails, that is reported, once."""
     boom = Boom("the action")
 
-    async def work(_: Component) -> None:
-        await anyio.sleep(5)
-
     def act(message: Message, _: Component) -> None:
         heard.append(message["type"])
         raise boom
 
-    details: dict[str, dict[str, Any]] = {
-        "after": {"after": (5.0, "late")},
-        "during": {"during": work, "done": "late"},
-    }
     rows = [Transition("s0", "go", "s1"), Transition("s1", "late", "s0", action=act)]
-    machine = StateMachine("s0", rows, states=[State("s1", **details[detail])])
+    machine = StateMachine("s0", rows, states=[sending_late(detail)])
     engine, component = await new.host([], machine=machine)
     told: Heard = []
     await engine.bus.subscribe("event.handler.failed", "o", told.append)
@@ -188,23 +185,16 @@ async def drops_what_waits_as_it_leaves(new: Factories, *, heard: Heard, detail:
     """A message of a state's work is dropped if its component leaves before its turn."""
     go = anyio.Event()
 
-    async def work(_: Component) -> None:
-        await anyio.sleep(5)
-
     async def act(message: Message, _: Component) -> None:
         heard.append(message["type"])
         await go.wait()
 
-    details: dict[str, dict[str, Any]] = {
-        "after": {"after": (5.0, "late")},
-        "during": {"during": work, "done": "late"},
-    }
     rows = [
         Transition("s0", "go", "s1"),
         Transition("s1", "busy", None, action=act),
         Transition("s1", "late", "s0", action=act),
     ]
-    machine = StateMachine("s0", rows, states=[State("s1", **details[detail])])
+    machine = StateMachine("s0", rows, states=[sending_late(detail)])
     engine, _ = await new.host([], machine=machine)
     told: Heard = []
     await engine.bus.subscribe("event.handler.failed", "o", told.append)
