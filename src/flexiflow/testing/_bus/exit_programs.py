@@ -8,14 +8,14 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from flexiflow.testing._bus.ending_programs import failures_in
-from flexiflow.testing._bus.plan_programs import subscribe_in
+from flexiflow.testing._bus.plans import subscribe_in
 from flexiflow.testing._examiner.kit import Boom, Exit, claim, log_kept
 from flexiflow.testing._examiner.trace import parts
 
 if TYPE_CHECKING:
     from flexiflow import EventBus
     from flexiflow._bus import DeliveryMode, ErrorPolicy
-    from flexiflow.testing._bus.plan_programs import Plan
+    from flexiflow.testing._bus.plans import Plan
 
     Heard: TypeAlias = list[Any]
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 from flexiflow.testing._bus import exit_programs as exits
 from flexiflow.testing._bus import expecting_programs as expecting
 from flexiflow.testing._bus import line_programs as lines
-from flexiflow.testing._bus import plan_programs as plans
+from flexiflow.testing._bus import plan_programs as planned
 from flexiflow.testing._bus import room_programs as room
 from flexiflow.testing._bus import term_programs as terms
 from flexiflow.testing._bus import waiting_programs as waiting
+from flexiflow.testing._bus.plans import PLANS
 from flexiflow.testing._bus.programs import by_unsubscribing, by_unsubscribing_all
 from flexiflow.testing._bus.stream_clauses import stream_script
 from flexiflow.testing._examiner.clause import each_of
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from flexiflow.testing._examiner.program import Case
 
 _PLAIN: Final = ("sequential",)
-_PLANS: Final = tuple(each for each in plans.PLANS if "async" in each)
+_PLANS: Final = tuple(each for each in PLANS if "async" in each)
 _AT_ONCE: Final[dict[str, Any]] = {"delivery": ("concurrent", "tiered"), "policy": ("raise",)}
 _WAYS: Final = ("publish", "ask")
 _HOW: Final = (by_unsubscribing, by_unsubscribing_all)
@@ -56,23 +57,23 @@ _scripts: Final = tuple(_script(buffer, more, then) for buffer in range(3) for m
 SCENES: Final[Mapping[str, tuple[Case, ...]]] = {
     "A1": (*_ended, *each_of(lines.answers_at_once, number=(2, 3))),
     "B5": each_of(
-        plans.ends_in_each_plan,
-        plans.joins_in_each_plan,
+        planned.ends_in_each_plan,
+        planned.joins_in_each_plan,
         plan=_PLANS,
         by=terms.ENDERS,
         event=("a", "*"),
         delivery=_PLAIN,
     ),
     "B8": each_of(
-        plans.asks_in_each_plan,
-        plans.asks_nobody_that_has_ended,
+        planned.asks_in_each_plan,
+        planned.asks_nobody_that_has_ended,
         plan=_PLANS,
         accepts=(True, False, None),
         how=("one", "all"),
         delivery=_PLAIN,
     ),
     "B9": each_of(
-        plans.is_called_once_in_each_plan, plan=_PLANS, overlap=(False, True), delivery=_PLAIN
+        planned.is_called_once_in_each_plan, plan=_PLANS, overlap=(False, True), delivery=_PLAIN
     ),
     "B15": (
         *each_of(
@@ -96,7 +97,7 @@ SCENES: Final[Mapping[str, tuple[Case, ...]]] = {
     ),
     "E1": (
         *each_of(exits.fails_many_times, number=(12,)),
-        *each_of(plans.fails_in_each_plan, plan=_PLANS, pattern=("a", "*"), delivery=_PLAIN),
+        *each_of(planned.fails_in_each_plan, plan=_PLANS, pattern=("a", "*"), delivery=_PLAIN),
     ),
     "E4": (*_cleanups, *each_of(exits.exits_in_a_cleanup, **_AT_ONCE)),
     "E5": (
@@ -107,7 +108,7 @@ SCENES: Final[Mapping[str, tuple[Case, ...]]] = {
     "E8": each_of(exits.splits_what_a_cancelled_one_raises, plan=_PLANS, delivery=_PLAIN),
     "I1": each_of(expecting.knows_each_instrument, removed=(0, 1), delivery=_PLAIN),
     "I2": each_of(
-        plans.watches_whom_it_calls, plan=_PLANS, skips=("filter", "end"), delivery=_PLAIN
+        planned.watches_whom_it_calls, plan=_PLANS, skips=("filter", "end"), delivery=_PLAIN
     ),
     "I3": each_of(
         expecting.survives_a_stray_instrument,
@@ -165,11 +166,11 @@ SCENES: Final[Mapping[str, tuple[Case, ...]]] = {
         delivery=_PLAIN,
     ),
     "V1": each_of(
-        plans.is_late_in_each_plan, plan=_PLANS, delivery=_PLAIN, policy=("continue", "raise")
+        planned.is_late_in_each_plan, plan=_PLANS, delivery=_PLAIN, policy=("continue", "raise")
     ),
     "V2": (
         *each_of(
-            plans.is_limited_in_each_plan,
+            planned.is_limited_in_each_plan,
             plan=_PLANS,
             limit=(1, 2),
             within=(False, True),
