@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import anyio
 
 from flexiflow import DuplicateAnswer, NoAnswer, answers, on
+from flexiflow.testing._bus import around_clauses, asking_clauses, clauses, limit_clauses
 from flexiflow.testing._component.parts import MARKED, answer, hear
 from flexiflow.testing._examiner.clause import Clause, programs
 from flexiflow.testing._examiner.kit import Boom, claim, refused
@@ -146,74 +147,45 @@ async def hears_as_subscribed(
     claim(heard == expected, f"{told}, those that are subscribed {expected}")
 
 
-def marked_clause(
-    identifier: str, title: str, sentence: str, *options: tuple[Options, ...]
-) -> Clause:
-    """Return a clause of the bus, tried with methods that have some options."""
+def marked_clause(clause: Clause, *options: tuple[Options, ...]) -> Clause:
+    """Return a clause of the bus, tried with marked methods that have some options."""
     meanwhile = ("nothing", "unregistered", "registered again")
     cases = programs(hears_as_subscribed, options=options, meanwhile=meanwhile)
-    return Clause(identifier, title, sentence, cases, needs=(MARKED,))
+    return clause.tried_with(cases, needs=(MARKED,))
 
 
 B4 = marked_clause(
-    "B4",
-    "the order is by priority, then by age",
-    "Handlers come in ascending order of the priority's number, 1 first; equal priorities "
-    "in the order in which they were subscribed, exact names and patterns merged.",
+    clauses.B4,
     ({"priority": 4}, {"priority": 2}, {}),
     ({}, {"priority": 5}, {"priority": 3}),
     ({"priority": 2}, {"priority": 1}, {"priority": 2}),
 )
 B8 = marked_clause(
-    "B8",
-    "a filter decides just before the start",
-    "A filter is asked at each publish, just before its handler would start, and not if that "
-    "was unsubscribed; one that raises, or returns an awaitable, is a failure of that "
-    "subscription and touches no other.",
+    clauses.B8,
     ({"filter": is_even}, {}),
     ({}, {"filter": fails}),
     ({"filter": fails}, {"filter": is_even}),
 )
 B9 = marked_clause(
-    "B9",
-    "`once` is at most once",
-    "A handler subscribed with `once=True` starts at most once, also when publishes "
-    "overlap; it is unsubscribed before it starts, and a filter that refuses or raises "
-    "leaves it subscribed.",
+    clauses.B9,
     ({"once": True}, {}),
     ({}, {"once": True, "priority": 1}),
     ({"once": True, "filter": fails}, {"once": True}),
 )
 V1 = marked_clause(
-    "V1",
-    "a time limit",
-    "An async handler that is still running `time_limit` seconds after it started is "
-    "cancelled, and has failed with `HandlerTimeout`; a deadline around the publish, or of the "
-    "handler's own, is not taken for it, and a sync handler is not interrupted.",
+    limit_clauses.V1,
     ({"time_limit": 1.47}, {}),
     ({"time_limit": 2.53}, {"time_limit": 0.71, "once": True}),
     ({"time_limit": 1.47, "limit": 1, "filter": fails}, {"time_limit": 1.13, "around": (twice,)}),
 )
 V2 = marked_clause(
-    "V2",
-    "so many calls at once",
-    "At most `limit` calls of the handler run at once, across publishes; the others wait, "
-    "first come first served, and filter, `once`, `active` and the start of `time_limit` come "
-    "after the wait; a call from within such a call, or one that would close a cycle of "
-    "waiting calls, fails with `LimitDeadlock`; a waiter that is cancelled costs no slot.",
+    limit_clauses.V2,
     ({"limit": 1},),
     ({"limit": 2}, {"limit": 1, "priority": 1}),
     ({"limit": 1, "once": True}, {"limit": 1, "around": (spares,)}),
 )
 A3 = marked_clause(
-    "A3",
-    "functions around handlers",
-    "Each function in `around` is called with the event, the subscription and `call`, the first "
-    "one outermost and the bus's own outside of the subscription's, after the wait for a slot, "
-    "filter and `once`, inside the instruments and outside of `time_limit`; `call` raises what "
-    "left the handler, judged; only what leaves the outermost is the failure; a function may call "
-    "never or several times, one after another; built-in events, streams, expectations and answers "
-    "are not seen.",
+    around_clauses.A3,
     ({"around": (twice,)}, {}),
     ({}, {"around": (spares, twice)}),
 )
@@ -362,13 +334,7 @@ WAYS: Final = (
     "two of its own, made",
     "another one's, made",
 )
-A1 = Clause(
-    "A1",
-    "one answerer",
-    "`ask` calls the one answerer, in the asker's task and context, and returns what it returns or "
-    "raises what it raises, bare and reported nowhere else; without one it raises `NoAnswer`; a "
-    "second one is refused with `DuplicateAnswer`, a wildcard with `ValueError`; an answerer is "
-    "unsubscribed like any subscription, and has a time limit and a limit as any handler.",
+A1 = asking_clauses.A1.tried_with(
     programs(
         answers_one_after_another,
         refuses_a_second_answerer,
@@ -377,11 +343,7 @@ A1 = Clause(
     ),
     needs=(MARKED,),
 )
-A2 = Clause(
-    "A2",
-    "queries are no events",
-    "A publish reaches no answerer, a question no subscription; a question counts as a publish for "
-    "yielding, and instruments see it through both of their methods.",
+A2 = asking_clauses.A2.tried_with(
     programs(answers_no_publish, refuses_a_second_answerer, way=WAYS),
     needs=(MARKED,),
 )

@@ -8,7 +8,8 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from flexiflow import StateMachine, Transition
-from flexiflow.testing._examiner.clause import Clause, programs
+from flexiflow.testing._bus import delivery_clauses, failure_clauses
+from flexiflow.testing._examiner.clause import programs
 from flexiflow.testing._examiner.kit import Boom, claim, fail, ignore, log_kept
 
 if TYPE_CHECKING:
@@ -65,11 +66,7 @@ async def yields_in_a_loop(new: Factories, *, heard: Heard, loop: str) -> None:
     claim(len(heard) >= 9, told)
 
 
-D6 = Clause(
-    "D6",
-    "yielding",
-    "`publish` is a checkpoint at least once in `yield_every` publishes of the bus, which "
-    "is 61 where nothing else was said.",
+D6 = delivery_clauses.D6.tried_with(
     programs(
         yields_in_a_loop,
         loop=("sent", "internal", "ignored", "handed over", "to two", "observed", "deferred"),
@@ -146,11 +143,7 @@ async def reports_no_further(new: Factories, *, first: str, then: str) -> None:
     claim(logged == ["ERROR"] * 2, f"{told}, the failures were logged as {logged}")
 
 
-E7 = Clause(
-    "E7",
-    "failures of failure handlers",
-    "If a handler of `event.handler.failed` fails, or anything published from within it, "
-    "that is logged and reported no further.",
+E7 = failure_clauses.E7.tried_with(
     programs(
         reports_no_further,
         first=("a handler", "a deferred message", "a handler of anybody's"),

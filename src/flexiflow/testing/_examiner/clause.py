@@ -62,6 +62,10 @@ class Clause:
     share: float = 1.0
     is_shrunk: bool = True
 
+    def tried_with(self, cases: st.SearchStrategy[Case], *, needs: tuple[str, ...] = ()) -> Clause:
+        """Return a clause with the same promise, which is tried with other cases."""
+        return Clause(self.identifier, self.title, self.sentence, cases, needs=needs)
+
     def judge(self, trace: Trace) -> str | None:
         """Return how a trace breaks the clause, or None."""
         if isinstance(trace.left, ScenarioStuck):
