@@ -29,7 +29,7 @@ def pytest_configure() -> None:
 
 
 def pytest_sessionfinish() -> None:
-    """Measure coverage again, since whatever started that also stops it."""
+    """Measure coverage again; the program that started it also stops it."""
     if COVERAGE is not None:
         COVERAGE.start()
 

@@ -102,7 +102,7 @@ class Counting(Component):
 
 
 async def come_and_go() -> None:
-    """K5: Whatever is unloaded when, no message is lost, and no two objects have one name."""
+    """K5: as components are unloaded, no message is lost, and no two objects have one name."""
     in_hand, sent = set[str](), Counter[str]()
     shelf = Shelf()
 
@@ -230,7 +230,7 @@ async def parts_do_not_overlap() -> None:
 
 
 async def timers_end_what_stays() -> None:
-    """M2: Whatever else is sent, a state with a timer does not stay."""
+    """M2: a state with a timer ends, also if other messages are sent."""
     traffic = Traffic()
     await traffic.run("go note", "again", "note go go")
     assert traffic.handled["late"] <= traffic.handled["go"]
@@ -374,7 +374,7 @@ async def work_ends_as_it_leaves() -> None:
 
 
 async def running_is_left_in_between() -> None:
-    """M4: Whatever is in hand, no work runs when `running()` was left, and it does again."""
+    """M4: after `running()` no work runs, also if messages are in hand; in the next one it does."""
     works, outcomes = Works(), list[object]()
     engine, component = Engine(store=Shelf()), Component("a", machine=timed_machine(during=works))
 

@@ -119,7 +119,7 @@ def test_tasks_that_cross_leave_nothing_half_done(
     cancelled: list[int],
     schedule: list[int],
 ) -> None:
-    """C1, C2: Whatever is cancelled when, no task waits for ever, and names can be used again."""
+    """C1, C2: after any cancellation, no task waits for ever, and names can be used again."""
 
     async def scenario() -> None:
         hosting = Hosting(fates, waits, sends)

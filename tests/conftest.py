@@ -139,7 +139,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> None:
 
 
 def pytest_sessionfinish() -> None:
-    """Go on measuring, since whatever started that also stops it."""
+    """Go on measuring; the program that started it also stops it."""
     measure(wanted=True)
 
 

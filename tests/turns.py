@@ -1,4 +1,4 @@
-"""Whoever takes turns: tasks, looked at from inside."""
+"""Tasks that take turns, looked at from inside."""
 
 from contextvars import Context, copy_context
 from typing import Protocol, TypeVar, final

@@ -58,7 +58,7 @@ class KeepsAFiltersFailure(Full):
 
 @breaks("B12")
 class ShowsAllOfOneOwner(Full):
-    """Shows all that is an owner's, whatever event was asked for."""
+    """Shows all subscriptions of an owner, also those of other events."""
 
     def subscriptions(
         self, event: str | None = None, *, component: str | None = None

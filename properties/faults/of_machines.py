@@ -130,7 +130,7 @@ class HangsOnReturns(Shop):
 
 @breaks("P6", claim="each program ends")
 class CannotBeStopped(Shop):
-    """Waits for a payment that never comes, whoever cancels it."""
+    """Waits for a payment that never comes, and can't be cancelled."""
 
     async def pay(self, message: Mapping[str, Any], order: Order) -> None:
         if order.reminders:

@@ -118,7 +118,7 @@ class TakesDictsAlone(PlainEngine):
 
 @breaks("C5")
 class TellsOfNoMessages(PlainEngine):
-    """Publishes what is no message before it refuses it."""
+    """Publishes a message that it refuses, before it refuses it."""
 
     async def send(self, name: str, message: Any) -> Outcome:
         try:

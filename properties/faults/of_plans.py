@@ -70,7 +70,7 @@ class NamesThePattern(Full):
 
 @breaks("E5")
 class SwallowsExitsWhereOneWatches(Planned):
-    """Takes what is no `Exception` for the end of a handler while one instrument watches."""
+    """Takes an exit for the end of a handler while one instrument watches."""
 
     async def attempt(self, publishing: Publishing, subscription: PlainSubscription) -> Any:
         try:

@@ -37,7 +37,7 @@ class StoresAtOnce(PlainTransport):
 
 @breaks("Y3")
 class StoresEarly(PlainTransport):
-    """Puts into its log whatever is due within the next few seconds."""
+    """Puts into its log all that is due within the next few seconds."""
 
     async def tail(
         self, after: Sequence[str] | None, limit: int, wait: float
@@ -177,7 +177,7 @@ class GivesBeforeWhatIsDue(PlainTransport):
 
 @breaks("Y3")
 class WakesNobody(PlainTransport):
-    """Lets a worker that waits sleep, whatever is due meanwhile."""
+    """Lets a worker that waits sleep, also if a record is due meanwhile."""
 
     class Asleep(PlainLease):
         async def wait(self, seconds: float) -> None:
@@ -373,7 +373,7 @@ class ForgetsThatItCancelled(PlainTransport):
 
 @breaks("Y3")
 class CancelsTheNext(PlainTransport):
-    """Cancels whatever is due next."""
+    """Cancels the record that is due next."""
 
     async def cancel(self, ticket: str) -> bool:
         is_cancelled = await super().cancel(ticket)

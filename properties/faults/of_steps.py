@@ -158,6 +158,6 @@ class _Grouped(PlainBackground):
 
 @breaks("B15")
 class GroupsItsExits(Full):
-    """Raises what is no `Exception` in a group."""
+    """Raises an exit in a group."""
 
     background_type = _Grouped

@@ -19,7 +19,7 @@ SAVED = "what is saved is loaded"
 CONFLICT = "another version is a conflict"
 VERSION = "versions are given once"
 DUE = "components that are due"
-REFUSED = "what is no JSON is refused"
+REFUSED = "values that are no JSON are refused"
 DELETED = "what is deleted is gone"
 CROWD = "many tasks at a time"
 CANCELLED = "a call that is cancelled"
@@ -78,7 +78,7 @@ class CountsInFloats(PlainStore):
 @breaks("K2")
 @shown_by(CONFLICT, CROWD)
 class OverwritesAnyVersion(PlainStore):
-    """Replaces whatever is stored, if anything was expected."""
+    """Replaces the stored version, if any version was expected."""
 
     async def save(
         self, name: str, state: str, data: Any, *, expected: int, due: float | None = None

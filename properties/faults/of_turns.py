@@ -128,7 +128,7 @@ class SeesCyclesOfTwo(PlainComponent):
 
 @breaks("C4")
 class DefersWhileItIsBusy(PlainComponent):
-    """Defers whatever is sent from within another message's handling while it is busy."""
+    """Defers each message sent from within another one's handling while it is busy."""
 
     def is_to_be_deferred(self, mine: Handling) -> bool:
         return self.in_hand is not None and bool(mine.within)
@@ -136,7 +136,7 @@ class DefersWhileItIsBusy(PlainComponent):
 
 @breaks("C4")
 class DefersWhatIsNested(PlainComponent):
-    """Defers whatever is sent from within another message's handling, busy or not."""
+    """Defers each message sent from within another one's handling, busy or not."""
 
     def is_to_be_deferred(self, mine: Handling) -> bool:
         return bool(mine.within)

@@ -98,7 +98,7 @@ class NeverGoesOn(PlainTransport):
 
 @breaks("X12")
 class FollowsAnothersLine(PlainTransport):
-    """Makes the next of a key follow under whatever lease it waits."""
+    """Makes the next record of a key follow, also if it waits under another lease."""
 
     class Loose(PlainLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:

@@ -88,7 +88,7 @@ def waits_for(handling: Handling | None, wanted: tuple[Handling, ...]) -> bool:
 
 
 def copied(message: Any) -> dict[str, Any]:
-    """Return a copy of a message, or refuse what is none."""
+    """Return a copy of a message, or refuse a value that is none."""
     if not isinstance(message, Mapping):
         raise TypeError("no mapping")
     if not isinstance(message.get("type"), str):

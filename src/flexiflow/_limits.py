@@ -122,8 +122,8 @@ async def await_within(awaitable: Awaitable[object], time_limit: float, culprit:
         HandlerTimeout: the time was over before the handler had ended, however it ended then. If
             it raised an exception in its cleanup, that is the cause. What it had been handling when
             it was cancelled is the context (R8).
-        BaseException: what left the handler in time; and what is not a failure, at any time: a
-            cancellation from outside, KeyboardInterrupt and the like.
+        BaseException: what left the handler in time; and, at any time, a cancellation from outside,
+            KeyboardInterrupt and the like, which are no failures.
     """
     deadline = anyio.current_time() + time_limit
     failure: BaseException | None = None

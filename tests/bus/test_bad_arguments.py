@@ -95,7 +95,7 @@ def three(event_name: str, data: object, more: object) -> bool:
 
 
 def refused_priorities() -> list[Any]:
-    """List what is no int in 1..5."""
+    """List values that are no int in 1..5."""
     return [True, False, 0, 6, -1, 2.5, 3.0, "3", None, [3], 10**30, Level.NONE, float("nan")]
 
 
@@ -150,7 +150,7 @@ async def test_each_priority_from_1_to_5_is_accepted(priority: int) -> None:
     ],
 )
 async def test_a_bad_event_name_is_refused(event: Any, kind: type[Exception], shown: str) -> None:
-    """B3: an empty or malformed name is a ValueError, and what is no str a TypeError."""
+    """B3: an empty or malformed name is a ValueError, and a value that is no str a TypeError."""
     assert shown in await is_refused(kind, lambda bus: bus.subscribe(event, "c", never))
 
 
@@ -158,7 +158,7 @@ async def test_a_bad_event_name_is_refused(event: Any, kind: type[Exception], sh
     ("component", "kind"), [("", ValueError), (None, TypeError), (1, TypeError)]
 )
 async def test_a_bad_component_name_is_refused(component: Any, kind: type[Exception]) -> None:
-    """B3: an empty component is a ValueError, and what is no str a TypeError."""
+    """B3: an empty component is a ValueError, and a value that is no str a TypeError."""
     message = await is_refused(kind, lambda bus: bus.subscribe("a", component, never))
     assert message.startswith("a component's name must ")
     same = await is_refused(kind, lambda bus: bus.unsubscribe_all(component))
@@ -313,7 +313,7 @@ async def test_a_bad_option_of_a_publish_is_refused(option: str, value: Any) -> 
     ids=repr,
 )  # fmt: skip
 async def test_a_bad_name_is_not_published(event: Any, kind: type[Exception]) -> None:
-    """B3: a wildcard, a malformed name and what is no str are refused with nothing started."""
+    """B3: a wildcard, a malformed name and a name that is no str start nothing."""
     message = await is_refused(kind, lambda bus: bus.publish(event))
     assert repr(event) in message
 

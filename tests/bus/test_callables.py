@@ -57,7 +57,7 @@ def two_with_default(payload: object, component: object = None) -> None:
 
 
 def everything(*payloads: object, **options: object) -> None:
-    """Take whatever comes."""
+    """Take any arguments."""
 
 
 def keyword_with_default(payload: object, *, retries: int = 3) -> None:

@@ -90,7 +90,7 @@ def decorated(handler: Callable[[object], Awaitable[None]]) -> Callable[..., Awa
 
 
 def note_any(note: Note, *data: object) -> None:
-    """Take whatever is given."""
+    """Take any payload."""
     note(data[0])
 
 
@@ -243,7 +243,7 @@ async def test_one_who_is_unsubscribed_while_it_runs_goes_on(mode: DeliveryMode)
 
 @pytest.mark.parametrize("mode", ["sequential", "tiered"])
 async def test_one_who_is_unsubscribed_by_another_task_never_starts(mode: DeliveryMode) -> None:
-    """B5: whoever waits for its turn can be unsubscribed from anywhere."""
+    """B5: a handler that waits for its turn can be unsubscribed from anywhere."""
     bus = EventBus()
     unsubscribed = Event()
 
@@ -436,7 +436,7 @@ async def test_an_event_may_be_published_within_itself() -> None:
 
 
 @each_mode
-async def test_a_failure_within_is_raised_to_whoever_published_within(mode: DeliveryMode) -> None:
+async def test_a_failure_within_is_raised_to_the_handler_that_published(mode: DeliveryMode) -> None:
     """B11: a handler may catch what its own publish raises, as from any await."""
     bus = EventBus()
     caught: list[Exception] = []

@@ -1,4 +1,4 @@
-"""Who is subscribed to what, without a loop: B3, B4, B6, B9, B10."""
+"""The registry of subscriptions, without a loop: B3, B4, B6, B9, B10."""
 
 import gc
 import re
@@ -88,7 +88,7 @@ def test_equal_priorities_are_in_order_of_subscription() -> None:
 
 
 def test_priority_one_comes_first_and_five_last() -> None:
-    """B4: the priority number ascends, whoever subscribed first."""
+    """B4: the priority number ascends, in any order of subscribing."""
     registry = Registry(sequential=True)
     added = [add(registry, priority=priority) for priority in (3, 5, 1, 4, 2, 1)]
     assert [added.index(each) for each in found(registry)] == [2, 5, 4, 0, 3, 1]
@@ -301,7 +301,7 @@ def test_removing_a_component_costs_the_same_among_many() -> None:
     assert costs[0] == costs[1]
 
 
-def test_a_name_seen_before_costs_the_same_whoever_is_subscribed() -> None:
+def test_a_name_seen_before_costs_the_same_with_many_subscriptions() -> None:
     """B10: a name that was seen is looked up, and nothing is matched or sorted."""
     costs: list[int] = []
     for number in (0, 1_000):

@@ -154,7 +154,7 @@ def test_what_can_not_be_backed_up_is_told(transport: str, said: str, copy: Path
 def test_the_file_of_something_else_is_told(
     url: str, copy: Path, statements: tuple[str, ...], said: str
 ) -> None:
-    """X9: what is no transport's is not copied."""
+    """X9: a file that is no transport's is not copied."""
     with closing(sqlite3.connect(url.partition(":")[2])) as database:
         database.execute("PRAGMA journal_mode = WAL")
         for each in statements:
@@ -271,7 +271,7 @@ def test_ctrl_c_leaves_no_part_of_a_copy(
 
 @pytest.mark.parametrize("wrong", [None, 1, b"copy.db"])
 async def test_a_copys_path_must_be_one(url: str, wrong: Any) -> None:
-    """X9: what is no path is refused at once."""
+    """X9: a value that is no path is refused at once."""
     with pytest.raises(TypeError, match=r"file must be a str or a pathlib\.Path, not "):
         await SqliteTransport(url.partition(":")[2]).backup(wrong)
 

@@ -205,7 +205,7 @@ def test_what_was_done_before_the_end_is_told(
 
 @pytest.mark.parametrize("command", ["show", "redrive", "discard"])
 def test_an_id_that_is_not_there_is_told(url: str, command: str) -> None:
-    """X3: what is there is done, what is not is told, and the status is 1."""
+    """X3: the letters that exist are taken, each missing one is told, and the status is 1."""
     bury(url, event("order.placed"))
     there = dead_letters(url)[0].id
     ran = run("dead", command, "--transport", url, *BILLING, "x\n", there)

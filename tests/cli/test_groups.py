@@ -74,7 +74,7 @@ def test_a_group_with_live_members_is_forgotten_only_by_force(each_url: str) -> 
 
 
 def test_a_group_that_is_not_there_can_not_be_forgotten(each_url: str) -> None:
-    """Y6: the others are, what is not there is told, and the status is 1."""
+    """Y6: the others are forgotten, the missing one is told, and the status is 1."""
     bury(each_url, *EVENTS)
     ran = run("groups", "forget", "--transport", each_url, "bil\x1bling", "billing")
     assert (ran.status, ran.output) == (1, "forgotten: 1\n")
@@ -117,7 +117,7 @@ def test_a_group_goes_on_with_new_events(each_url: str) -> None:
 def test_where_a_group_can_not_begin_is_refused(
     each_url: str, since: tuple[str, ...], told: str
 ) -> None:
-    """L5: what is no place is one clear line, and status 2."""
+    """L5: a value that is no place is refused in one clear line, with status 2."""
     given = [word for each in since for word in ("--since", each)]
     ran = run("groups", "replay", "billing", "--transport", each_url, *given)
     assert (ran.status, ran.output, ran.told.count("\n")) == (2, "", 1)

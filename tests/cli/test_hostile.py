@@ -317,7 +317,7 @@ def test_a_time_that_is_none_is_shown_as_it_is(
 def test_a_failure_that_is_none_is_shown_as_far_as_it_goes(
     tmp_path: Path, column: str, value: object, shown: str
 ) -> None:
-    """X3: what is missing is left out, and what is no text is shown as its repr."""
+    """X3: a missing field is left out, and one that is no text is shown as its repr."""
     url = f"sqlite:{tmp_path}/events.db"
     bury(url, event("order.placed"), failure=Failure("Refused", "600", ""))
     tamper(tmp_path, *REMADE, UPDATE.format(column), value=value)
@@ -346,7 +346,7 @@ def test_what_can_not_be_read_is_told(
 
 @pytest.mark.parametrize("body", [b"[1e999]", b"1e999", b"NaN", b"[", b"\xff", b'{"type": ""}'])
 def test_what_is_no_event_is_not_shown_as_one(body: bytes) -> None:
-    """L3: whatever JSON, or else, is stored."""
+    """L3: any JSON may be stored, and text that is no JSON."""
     assert parse_event(body) is None
 
 

@@ -129,7 +129,7 @@ def test_of_a_key_given_twice_the_last_one_counts() -> None:
     ],
 )
 def test_a_line_that_can_not_be_used_is_rejected(line: bytes | None, reason: str) -> None:
-    """L5: what is no UTF-8, no JSON or of the wrong shape is rejected, with the reason."""
+    """L5: a line that is no UTF-8, no JSON or of the wrong shape is rejected, with the reason."""
     with pytest.raises(Rejected) as caught:
         parse(line)
     assert reason in caught.value.reason
@@ -258,7 +258,7 @@ def test_a_damaged_gzip_file_is_told(
 
 
 async def test_an_input_that_fails_while_it_is_read_is_told(tmp_path: Path) -> None:
-    """L5: an input that can't be read on, for whatever reason, says why."""
+    """L5: if an input can't be read on, the reason is told."""
     path = tmp_path / "input"
     path.write_bytes(b"one\n")
     folder = os.open(tmp_path, os.O_RDONLY)

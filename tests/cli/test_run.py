@@ -432,7 +432,7 @@ def test_a_line_can_not_make_up_a_built_in_event(target: str, name: str) -> None
 
 
 def test_all_built_in_events_are_known() -> None:
-    """L5: whatever name `flexiflow.events` has is the engine's own."""
+    """L5: each name in `flexiflow.events` is the engine's own."""
     names = {each for name, each in vars(events).items() if name.isupper() and name != "BUILT_IN"}
     assert names == BUILT_IN
 

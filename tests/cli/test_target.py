@@ -126,7 +126,7 @@ def test_a_name_like_no_other_is_refused_without_a_guess(tmp_path: Path) -> None
     ],
 )
 def test_a_target_that_fails_is_refused(tmp_path: Path, source: str, said: str) -> None:
-    """L5: whatever importing or calling a target raises is told on one line, and status 2."""
+    """L5: an exception of importing or calling a target is told on one line, with status 2."""
     line = refused(run("run", write_target(tmp_path, source)))
     assert said in line
     assert len(line) < 1_200
@@ -210,7 +210,7 @@ def test_the_package_can_be_run_as_a_module() -> None:
 
 
 def test_whatever_the_function_raises_is_told(tmp_path: Path, backend_name: str) -> None:
-    """L5: a target whose function raises what is no Exception is one that can't be loaded."""
+    """L5: a target can't be loaded if its function raises an exit."""
     source = "class Odd(BaseException): ...\n\ndef engine():\n    raise Odd('no')\n"
     ran = run("run", write_target(tmp_path, source), "--backend", backend_name)
     assert ran.status == 2

@@ -241,7 +241,7 @@ def test_a_failure_that_ends_its_publish_is_marked(shop: str, trace: Callable[..
 
 
 def test_long_payloads_are_shortened_and_all_is_ascii(shop: str, trace: Callable[..., Ran]) -> None:
-    """L3: a line shows the beginning of a payload; what is no ASCII is escaped."""
+    """L3: a line shows the beginning of a payload; all but ASCII is escaped."""
     ran = trace(shop, publish("bestellt.\u00fc", f'"{"x" * 1_000}"'))
     assert ran.output.splitlines()[1:] == [f'  bestellt.\\xfc #1 "{"x" * 96}...']
 
@@ -272,7 +272,7 @@ def test_a_reader_that_goes_away_ends_it_quietly(shop: str, tmp_path: Path, back
 
 
 def test_a_slow_reader_makes_publishers_wait(tmp_path: Path, backend: str) -> None:
-    """L3: what is not read is not heaped up: a target that publishes for ever waits."""
+    """L3: output that is not read does not pile up: a target that publishes for ever waits."""
     target = write_target(tmp_path, ENDLESS)
     with started("run", target, "--trace", "--backend", backend) as process:
         type_in(process, publish("begin"))
@@ -298,7 +298,7 @@ def test_the_example_is_shown_as_a_tree() -> None:
 
 
 def test_a_name_may_hold_a_line_break(shop: str, trace: Callable[..., Ran]) -> None:
-    """L3: whatever the bus takes for a name is shown, on one line."""
+    """L3: each name that the bus takes is shown on one line."""
     ran = trace(shop, '{"event": "order.a\\nb", "data": 1}')
     assert ran.output.splitlines() == ["line 1", "  order.a b #1 1"]
 

@@ -198,7 +198,7 @@ def test_both_targets_in_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_component_where_a_bus_is_expected() -> None:
-    """P1: whoever forgets which contract to verify is told of it, with status 2."""
+    """P1: a missing `--contract` is told, with status 2."""
     ran = run("verify", "flexiflow:Component")
     assert (ran.status, ran.output) == (2, "")
     assert ran.told == (

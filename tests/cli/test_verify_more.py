@@ -1,4 +1,4 @@
-"""`flexiflow verify` (P5): chosen clauses, what is not offered, and violations as tests."""
+"""`flexiflow verify` (P5): chosen clauses, methods that a bus lacks, and violations as tests."""
 
 import os
 import runpy

@@ -126,7 +126,7 @@ class TestFactory:
 
     @pytest.mark.parametrize("given", ["a", 7, Lamp, object], ids=repr)
     async def test_that_gives_something_else(self, given: Any) -> None:
-        """C2: What is no component is a ComponentError that shows it."""
+        """C2: A value that is no component is a ComponentError that shows it."""
         engine = Engine(component_factory=lambda name: given)
         with pytest.raises(ComponentError, match="must give a Component or None for 'a', not "):
             await engine.send("a", GO)
@@ -463,7 +463,7 @@ class TestFactory:
         assert is_idle(engine)
 
     async def test_that_registers_the_component_itself(self) -> None:
-        """C1, C2: The name is taken by whoever asks, so a factory that registers it is told."""
+        """C1, C2: The caller has taken the name, so a factory that registers it is refused."""
 
         async def make(name: str) -> Component:
             await engine.register(lamp := Lamp(name))

@@ -117,7 +117,7 @@ class TestLine:
                     assert list(in_line(mailbox)) == [second, third]
 
     async def test_all_who_wait_can_be_refused(self) -> None:
-        """C1: Whoever waits gets an exception of their own, and the turn in hand goes on."""
+        """C1: Each waiting task gets an exception of its own, and the turn in hand goes on."""
         mailbox = Mailbox()
         first, second, third = (mailbox.join() for _ in range(3))
         mailbox.refuse(ZeroDivisionError)

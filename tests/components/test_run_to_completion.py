@@ -32,7 +32,7 @@ class TestDeferred:
 
     @pytest.mark.parametrize("way", WAYS)
     async def test_is_handled_right_after_the_message_in_hand(self, way: str) -> None:
-        """C4: Sent from within the handling, by whatever way, a message waits for its end."""
+        """C4: Sent from within the handling, in any way, a message waits for its end."""
         stage = await Stage().set()
         nested: list[Outcome] = []
 
@@ -262,7 +262,7 @@ async def test_context_of_the_sender_is_left_as_it_was() -> None:
 
 
 class TestOutsiders:
-    """Whoever is not within the handling waits."""
+    """A sender that is not within the handling waits."""
 
     async def test_another_task_waits(self) -> None:
         """C4: A message of a task that is not within the handling is not deferred."""

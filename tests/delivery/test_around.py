@@ -87,7 +87,7 @@ async def wait_once(_: object) -> None:
 
 
 async def test_they_come_after_filter_and_once_and_the_wait_for_a_slot() -> None:
-    """A3: What is not to start is not seen; `once` is spent before."""
+    """A3: A handler that is not to start is not seen; `once` is spent before."""
     notes = list[str]()
     bus = EventBus(around=[note_around(notes, "around")])
     await bus.subscribe("a", "c", never, filter=lambda name, data: False)

@@ -24,7 +24,7 @@ Snapshot = dict[int, int]
 
 
 class Equal:
-    """Equal to whatever it is compared with."""
+    """Equal to everything."""
 
     __hash__ = None  # type: ignore[assignment]
 

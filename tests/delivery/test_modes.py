@@ -155,7 +155,7 @@ async def test_concurrent_handlers_start_in_order_of_priority() -> None:
 
 @at_once
 async def test_a_task_is_named_for_the_event(mode: DeliveryMode) -> None:
-    """D2: whoever lists the tasks that run sees whose they are."""
+    """D2: a task that runs handlers is named for their event."""
     bus, names = EventBus(delivery=mode), list[str | None]()
 
     async def look(data: object) -> None:

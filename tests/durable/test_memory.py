@@ -126,7 +126,7 @@ def test_a_worker_waits_for_nothing(backend: str) -> None:
 
 
 async def test_who_waits_is_given_what_is_stored() -> None:
-    """X1: what is stored reaches a worker that waits, and whoever looks on."""
+    """X1: a stored event reaches a worker that waits, and each reader that only looks on."""
     given, seen = list[bytes](), list[bytes]()
     async with MemoryTransport().connect() as connection:
         lease = await leased(connection)

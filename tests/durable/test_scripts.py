@@ -67,7 +67,7 @@ SCRIPTS: dict[str, tuple[dict[str, Any], Script]] = {
             ("die", "b"),
         ),
     ),
-    "X11: what is nobody's is told to have ended, too": (
+    "X11: a record that nobody holds is told to have ended, too": (
         {},
         (
             ("store", "p", None),

@@ -218,7 +218,7 @@ async def test_a_failure_that_does_not_show_its_cancellation(
 
 @on_asyncio
 async def test_a_native_cancel_goes_on_once() -> None:
-    """E5: whoever cleans up after a cancelled publish is not cancelled a second time."""
+    """E5: code that cleans up after a cancelled publish is not cancelled a second time."""
     cleaned_up: list[bool] = []
     async with Ledger(announced=False) as ledger:
 

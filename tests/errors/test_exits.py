@@ -41,7 +41,7 @@ from tests.attacks import (
 async def test_an_exit_leaves_bare(
     mode: DeliveryMode, policy: ErrorPolicy, kind: type[BaseException], turns: int
 ) -> None:
-    """E5: what is no Exception leaves as it is, unreported, after the siblings' cleanup."""
+    """E5: an exit leaves as it is, unreported, after the siblings' cleanup."""
     story: list[str] = []
     leaving = kind()
 
@@ -273,7 +273,7 @@ def test_ctrl_c_in_the_wait_of_publish_leaves_bare(
 
 
 def test_a_ring_of_contexts_has_an_end() -> None:
-    """E5: whoever looks for a cancellation among contexts that were set by hand comes to an end."""
+    """E5: to look for a cancellation among contexts that were set by hand comes to an end."""
     first, second = Boom("first"), Boom("second")
     first.__context__, second.__context__ = second, first
     assert [*contexts(first)] == [first, second]

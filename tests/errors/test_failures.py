@@ -130,7 +130,7 @@ async def test_a_failure_is_reported_at_once(mode: DeliveryMode) -> None:
 
 @each_mode
 async def test_a_failure_is_logged_before_it_is_published(mode: DeliveryMode) -> None:
-    """E1: whoever observes a failure finds it in the log."""
+    """E1: an observer of a failure finds it in the log."""
     lines: list[int] = []
     async with Ledger() as ledger:
         await ledger.on(lambda _: lines.append(len(ledger.lines)), event=HANDLER_FAILED)

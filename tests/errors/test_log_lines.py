@@ -109,7 +109,7 @@ def test_a_record_that_is_not_shown_shows_no_exception() -> None:
 @pytest.mark.unmeasured
 @pytest.mark.same_everywhere
 def test_there_is_one_logger() -> None:
-    """E1: whatever the library logs goes through the logger that escapes it."""
+    """E1: all that the library logs goes through the logger that escapes it."""
     source = Path(flexiflow.__file__).parent
     loggers = [
         path.relative_to(source).as_posix()

@@ -128,7 +128,7 @@ async def test_an_observer_that_publishes_what_fails_in_a_roundabout_way(
 
 
 @each_mode
-async def test_whoever_publishes_the_event_its_handlers_report_no_further(
+async def test_handlers_of_a_published_report_report_no_further(
     mode: DeliveryMode,
 ) -> None:
     """E7: it is the event that counts, not that a failure was behind it."""

@@ -495,7 +495,7 @@ def test_name_docstring_and_signature_are_the_functions_own() -> None:
 
 
 def test_what_is_made_is_an_async_function_of_any_callable() -> None:
-    """R2: whoever asks whether it is async, is told so."""
+    """R2: `inspect` finds that it is async."""
     decorate: Any = retry_async()
     made = [decorate(each) for each in (ready, functools.partial(ready, 1), Flaky())]
     assert all(inspect.iscoroutinefunction(each) for each in [*made, Service().fetch])

@@ -285,7 +285,7 @@ async def test_a_native_cancel_while_its_failure_is_observed(mode: DeliveryMode)
 async def test_a_native_cancel_of_a_task_that_has_not_begun_is_told(
     mode: DeliveryMode, policy: ErrorPolicy
 ) -> None:
-    """E6, D4: whoever cancels every task in sight doesn't make handlers vanish in silence."""
+    """E6, D4: to cancel every task in sight doesn't make handlers vanish in silence."""
     before = asyncio.all_tasks()
 
     async def cancel_what_is_new(_: Any) -> None:

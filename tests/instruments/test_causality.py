@@ -127,7 +127,7 @@ class TestIds:
         ]
 
     async def test_a_message_sent_by_a_handler_is_caused_by_its_event(self) -> None:
-        """I4: what a component tells was caused by whatever made someone send the message."""
+        """I4: what a component tells was caused by the event that made someone send the message."""
         bus = traced()
         engine = Engine(bus=bus)
         machine = StateMachine(
@@ -284,7 +284,7 @@ class TestCorrelation:
         assert [each.correlation_id for each in seen] == ["req-1", "req-1", seen[2].id]
 
     async def test_several_tasks_can_enter_one(self) -> None:
-        """I4: each leaves it for itself, whoever entered first, and nobody by leaving twice."""
+        """I4: each task leaves it for itself alone, and none by leaving twice."""
         bus, request = traced(), correlation("req-1")
         seen = await noted(bus)
         goes_on = [Event() for _ in range(2)]
@@ -449,5 +449,5 @@ class TestLogging:
 
 
 async def test_a_fresh_context_begins_anew() -> None:
-    """I4: whoever runs in a context of its own publishes roots."""
+    """I4: a task in a context of its own publishes roots."""
     assert Context().run(current_event) is copy_context().run(current_event) is None

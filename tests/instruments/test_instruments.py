@@ -199,7 +199,7 @@ class TestAdding:
         assert notes == ["+xa", "+ya", "-ya", "-xa"]
 
     async def test_removing_says_whether_it_was_there(self) -> None:
-        """I1: removing gives True once, and False for what is not, or no longer, there."""
+        """I1: removing an instrument gives True once, and False if it is not there (any more)."""
         known = Publishes()
         bus = EventBus(instruments=[Publishes(), known])
         found = [bus.remove_instrument(each) for each in (Publishes(), known, known)]
@@ -365,7 +365,7 @@ class TestOrder:
         assert notes == ["once"]
 
     async def test_what_a_handler_unsubscribes_does_not_start(self) -> None:
-        """B5: under a lone instrument, too, who is unsubscribed meanwhile never starts."""
+        """B5: under a lone instrument, too, a handler unsubscribed meanwhile never starts."""
         bus = EventBus(instruments=[Publishes()])
 
         async def unsubscribe(data: object) -> None:
@@ -479,7 +479,7 @@ class TestShown:
 
     @each_mode
     async def test_a_cancellation_is_shown_as_such(self, mode: DeliveryMode) -> None:
-        """I2: whoever is cancelled shows the cancellation, in the handler and in the publish."""
+        """I2: a cancellation shows in the handler and in the publish."""
         instrument = Both()
         bus = EventBus(delivery=mode, instruments=[instrument])
 
@@ -615,7 +615,7 @@ class TestBuiltIn:
     """I2: built-in events are watched as well."""
 
     async def test_built_in_events_are_watched_though_nobody_hears_them(self) -> None:
-        """I2: whatever the engine and the bus tell is watched like other publishes."""
+        """I2: the events of the engine and of the bus are watched like other publishes."""
         instrument = Both()
         engine = Engine(bus=EventBus(instruments=[instrument]))
         await engine.register(Component("lamp", machine=LAMP))
@@ -938,7 +938,7 @@ class TestRefusing:
         assert bus.remove_instrument(refuser)
 
     @each_mode
-    async def test_a_failure_is_told_whoever_refuses_it(self, mode: DeliveryMode) -> None:
+    async def test_a_failure_is_told_though_it_is_refused(self, mode: DeliveryMode) -> None:
         """I3: `event.handler.failed` is never refused."""
         bus = EventBus(delivery=mode)
         bus.add_instrument(Watch(_refusing(lambda name: name == events.HANDLER_FAILED)))

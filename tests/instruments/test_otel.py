@@ -190,7 +190,7 @@ async def test_a_failure_that_leaves_publish_is_its_status_too(mode: DeliveryMod
 
 @each_mode
 async def test_a_failure_of_the_library_has_its_full_name(mode: DeliveryMode) -> None:
-    """I5: `error.type` names the module of what is not built in."""
+    """I5: `error.type` names the module of an exception that is not built in."""
     traced = Traced(delivery=mode)
     kept: list[BaseException] = []
     with anyio.CancelScope() as scope:
@@ -213,7 +213,7 @@ async def test_a_failure_of_the_library_has_its_full_name(mode: DeliveryMode) ->
 
 @each_mode
 async def test_a_cancellation_is_no_failure(mode: DeliveryMode) -> None:
-    """I5: who is cancelled has a span that has ended, and no error."""
+    """I5: a cancelled publish has a span that has ended, and no error."""
     traced = Traced(delivery=mode)
 
     async def wait(data: object) -> None:

@@ -1,4 +1,4 @@
-"""A handler whose calls are limited, and who is in line for it."""
+"""A handler whose calls are limited, and the line of calls that wait for it."""
 
 from functools import partial
 from typing import Any, final

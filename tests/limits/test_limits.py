@@ -79,7 +79,7 @@ class TestLine:
         assert len(limiter.holders) == limiter.limit
 
     async def test_slot_passes_to_the_next_in_line(self) -> None:
-        """V2: Whoever comes later waits behind, also when a slot gets free."""
+        """V2: A later call waits behind, also when a slot gets free."""
         limiter = Limiter(2)
         first, second, third, fourth = (limiter.join() for _ in range(4))
         second.end()

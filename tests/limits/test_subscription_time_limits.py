@@ -163,7 +163,7 @@ def test_the_deadline_that_comes_first_decides(
 
 @each_mode
 def test_the_time_begins_when_the_wait_for_a_slot_is_over(mode: DeliveryMode, backend: str) -> None:
-    """V1, V2: Whoever waits long for its turn still has all its time."""
+    """V1, V2: A call that waits long for its turn still has all its time."""
     outcomes: list[tuple[float, int]] = []
 
     async def take_two_seconds(data: object) -> None:
@@ -202,7 +202,7 @@ async def test_a_late_handler_gives_up_its_slot(mode: DeliveryMode) -> None:
 async def test_a_cancellation_from_outside_is_no_timeout(
     mode: DeliveryMode, policy: ErrorPolicy
 ) -> None:
-    """V1, E5: Whoever cancels the publish finds it cancelled, and nothing failed."""
+    """V1, E5: A cancelled publish is cancelled, and nothing has failed."""
     async with Ledger() as ledger:
         await ledger.on(wait, time_limit=PATIENCE)
         with fail_after(PATIENCE), CancelScope() as scope:

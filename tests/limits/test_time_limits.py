@@ -159,7 +159,7 @@ async def test_stray_cancellation_after_the_time_is_a_timeout() -> None:
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, Fatal, GeneratorExit])
 async def test_exit_leaves_as_it_is(kind: type[BaseException]) -> None:
-    """V1, E5: What is no failure leaves bare, though the time is over."""
+    """V1, E5: An exit leaves bare, though the time is over."""
     exit_ = kind()
     with fail_after(PATIENCE):
         assert await left(fail_in_cleanup(exit_), SOON) is exit_

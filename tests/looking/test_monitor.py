@@ -115,7 +115,7 @@ async def test_nothing_is_kept_once_nobody_looks(clock: Clock) -> None:
 
 @pytest.mark.parametrize("number", ["-1", "x", "", "9" * 5_000, "1e3", "%D9%A3"])
 async def test_a_number_that_is_none_counts_as_nothing_seen(number: str) -> None:
-    """L8: whoever asks may send anything."""
+    """L8: a request may have any numbers."""
     bus = EventBus()
     monitor = Monitor(bus)
     first = await news(monitor)
@@ -125,7 +125,7 @@ async def test_a_number_that_is_none_counts_as_nothing_seen(number: str) -> None
 
 
 async def test_who_has_seen_more_than_there_is_sees_nothing() -> None:
-    """L8: whoever asks may send anything."""
+    """L8: a request may have any numbers."""
     bus = EventBus()
     monitor = Monitor(bus)
     first = await news(monitor)
@@ -237,7 +237,7 @@ class Long:
     ],
 )
 async def test_a_payload_is_cut(payload: Any, shown: str) -> None:
-    """L8: whatever it is, there is a short text for it."""
+    """L8: there is a short text for any value."""
     bus = EventBus()
     monitor = Monitor(bus)
     first = await news(monitor)

@@ -229,7 +229,7 @@ async def test_a_failure_that_only_was_published_is_under_its_message() -> None:
 
 
 async def test_a_message_that_failed_counts_once() -> None:
-    """L7: whoever sent it is told, and the report too."""
+    """L7: though both its sender and the report are told."""
     engine = lamps()
     recorder = await recording(engine)
     with pytest.raises(ValueError, match="no such luck") as caught:

@@ -148,7 +148,7 @@ def test_figures_are_chosen_by_their_titles(pattern: str, titles: str) -> None:
 
 
 def test_titles_are_unique_and_no_figure_is_torn_apart() -> None:
-    """Benchmarks: whoever chooses one gets that one, and a figure's rows stand together."""
+    """Benchmarks: only the chosen one runs, and a figure's rows stand together."""
     found = catalogue.measures(["asyncio", "trio"])
     assert len({each.title for each in found}) == len(found) > 0
     figures = [each.figure for each in found]

@@ -155,7 +155,7 @@ def test_a_forgotten_module_is_found(project: Path) -> None:
 
 
 def test_a_name_of_a_module_that_is_gone_is_found(project: Path) -> None:
-    """Documentation: a room has no names of what is no longer there."""
+    """Documentation: a room has no names of modules that are gone."""
     house = read_house(project / "src", {**ROOMS, "limits": ["_limits"]})
     assert house.complaints == [
         "ROOMS in tools/house.py: '_limits' of the room 'limits' matches no module"
@@ -198,7 +198,7 @@ def test_a_missing_mark_is_found(project: Path, mark: str) -> None:
 def test_what_the_table_names_must_exist(
     project: Path, right: str, wrong: str, message: str
 ) -> None:
-    """Documentation: the message has the change, and what is not where the table says."""
+    """Documentation: the message has the change, and the file that is not where the table says."""
     house = read_house(project / "src", ROOMS)
     first, *_ = find_missing(CHANGES.replace(right, wrong), project, house)
     assert first == f"CONTRIBUTING.md: {message}"

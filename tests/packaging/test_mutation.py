@@ -62,7 +62,7 @@ def mutant(loaded: SimpleNamespace, function: str, line: int, old: str, new: str
 
 
 def test_a_fault_comes_into_the_function_that_is_there(loaded: SimpleNamespace) -> None:
-    """Documentation: whoever holds the function calls the mutant; others are left alone."""
+    """Documentation: all that hold the function call the mutant; other functions are left alone."""
     install(loaded.found, mutant(loaded, "pick", 12, "> 1", ">= 1"))
     assert (loaded.pick(1), loaded.Kind().ask()) == ("large", "base")
 

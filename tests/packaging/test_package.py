@@ -75,14 +75,14 @@ def test_the_version_is_that_of_the_project() -> None:
 
 
 def test_a_module_has_no_other_name_than_its_own() -> None:
-    """Packaging: what is not there is told as Python tells it."""
+    """Packaging: a missing name is told as Python tells it."""
     missing = "versoin"
     with pytest.raises(AttributeError, match=r"^module 'flexiflow' has no attribute 'versoin'$"):
         getattr(flexiflow, missing)
 
 
 def test_the_core_depends_on_anyio_and_tenacity_only() -> None:
-    """Packaging: whoever installs the core gets two libraries with it."""
+    """Packaging: the core needs two libraries."""
     assert [name.partition(">=")[0] for name in PROJECT["dependencies"]] == ["anyio", "tenacity"]
 
 
@@ -105,7 +105,7 @@ def test_each_public_class_is_closed(name: str) -> None:
 
 
 def test_the_readme_tells_the_command_that_is_checked() -> None:
-    """Packaging: whoever follows the README runs what every change has to pass."""
+    """Packaging: the README has the command that checks every change."""
     command = Path(".ci/run").read_text(encoding="utf-8").splitlines()[-1]
     assert f"\n{command}\n" in Path("README.md").read_text(encoding="utf-8")
 

@@ -60,7 +60,7 @@ def test_each_other_public_module_has_a_page() -> None:
 
 
 def test_the_overview_has_each_public_name_once() -> None:
-    """Documentation: whoever looks for a name finds it on one page, by its topic."""
+    """Documentation: each name is on one page, that of its topic."""
     shown = shown_by(r" {3}(\w+)$", DOCS / "api.md")
     expected = (name for module in (*LISTED, *WHOLE) for name in names_of(module))
     assert sorted(shown) == sorted(expected)

@@ -92,7 +92,7 @@ def take_with_option(order: Order, *, retries: int = 1) -> None:
 
 
 def take_untyped(order: Any) -> Any:
-    """Take whatever comes."""
+    """Take any arguments."""
 
 
 def accept_order(name: str, order: Order) -> bool:
@@ -286,11 +286,11 @@ class Shop(Component):
 
     @on(PLACED, filter=lambda name, order: order.total > len(name))
     def note_some(self, order: Any) -> None:
-        """Take whatever comes."""
+        """Take any arguments."""
 
     @on(PLACED)
     def note_untyped(self, data: object) -> Any:
-        """Take more than the topic has, and return whatever that gives."""
+        """Take more than the topic has, and return the result."""
 
     @on(STARTED)
     def begin(self, data: None) -> None:
@@ -298,7 +298,7 @@ class Shop(Component):
 
     @on("order.placed")
     def note_by_name(self, anything: int) -> None:
-        """Take what is not known."""
+        """Take an unknown topic."""
 
 
 class WrongShop(Component):

@@ -293,7 +293,7 @@ class TestLoading:
     """Components that `running()` loads, since their stored time has come."""
 
     def test_loads_what_is_due_and_nothing_else(self, backend: str) -> None:
-        """M2: What is not due stays out of memory; what is due is loaded when its time comes."""
+        """M2: A component stays out of memory until its time comes; then it is loaded."""
 
         async def scenario() -> None:
             store = DictStore()
@@ -448,7 +448,7 @@ class TestLoading:
                         group.start_soon(engine.send, "t", {"type": "other"})
                     group.start_soon(engine.send, "t", GO)
                 await sleep(3.0)
-                # The trigger is first in line, whoever loads.
+                # The trigger is first in line, no matter which task loads.
                 assert store.kept["t"][1:] == ("a", {"n": 2}, None)
 
         explore(scenario, backend=backend, schedules=60, seed=2)

@@ -167,7 +167,7 @@ def test_what_fails_only_where_little_room_is_left_is_raised_as_it_is() -> None:
     ids=["a list", "NaN", "half", "no UTF-8", "deep"],
 )
 def test_what_others_wrote_is_refused(text: str | bytes, said: str) -> None:
-    """K2: what is not a snapshot is not taken for one."""
+    """K2: other text is not taken for a snapshot."""
     with pytest.raises(ValueError, match=said):
         decode(text)
 

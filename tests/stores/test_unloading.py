@@ -523,7 +523,7 @@ class TestUnloadedObject:
         assert (tally.state, tally.n, store.state("a")) == ("b", 1, "b")
 
     async def test_message_is_checked_first(self) -> None:
-        """K5: What is no message is refused as ever (C5)."""
+        """K5: A value that is no message is refused as ever (C5)."""
         engine = bounded(1)
         await send_each(engine, "a")
         tally = engine.components["a"]

@@ -173,7 +173,7 @@ class TestAllowed:
         assert seen == ended == ["echo of 0"]
 
     async def test_a_task_is_not_taken_for_one_that_has_ended(self) -> None:
-        """S3: A reader that is gone refuses nobody, whoever has its place in memory now."""
+        """S3: A reader that is gone refuses nobody, though its address may be another's now."""
         bus, ended = EventBus(), list[Any]()
         for data in range(20):
             async with bus.stream(EVENT, buffer=1) as events:

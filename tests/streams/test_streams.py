@@ -147,7 +147,7 @@ class TestBlock:
         assert not subscription.active
 
     async def test_a_filter_that_raises_is_a_failure_of_the_subscription(self) -> None:
-        """S1: As with any handler, it is the publisher who is told."""
+        """S1: As with any handler, the publisher is told."""
         bus = EventBus()
         async with bus.stream(EVENT, filter=refuse) as events:
             (failure,) = await bus.publish(EVENT)
@@ -357,7 +357,7 @@ class TestReader:
             victim.cancel()
 
         def admit(event_name: str, data: object) -> bool:
-            # Asked just before the event comes; whoever publishes may wait just after.
+            # Asked just before the event comes; the publisher may wait just after.
             if cancel_first:
                 victim.cancel()
             return True

@@ -173,7 +173,7 @@ class TestExpect:
 
 
 class TestFailingFilter:
-    """A filter that raises, and who is told."""
+    """A filter that raises, and the task that is told."""
 
     @each_mode
     async def test_it_raises_at_each_waiter(self, mode: Any) -> None:

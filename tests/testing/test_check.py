@@ -557,7 +557,7 @@ def test_what_fails_only_once_is_a_violation_all_the_same(backend: str) -> None:
 
 
 def test_ctrl_c_ends_the_check(backend: str) -> None:
-    """P1: Ctrl-C is for whoever checks, and no fault of the bus."""
+    """P1: Ctrl-C leaves the check, and is no fault of the bus."""
 
     class Interrupted(Thin):
         async def publish(self, *arguments: Any, **options: Any) -> Any:

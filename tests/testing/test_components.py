@@ -120,7 +120,7 @@ def violation(backend_name: str, engine: Callable[..., Any], **options: Any) -> 
 
 
 def make_less(name: str, *, machine: StateMachine | None) -> SimpleNamespace:
-    """Make what is no component."""
+    """Make a value that is no component."""
     return SimpleNamespace(name=name)
 
 
@@ -144,7 +144,7 @@ def test_components_that_keep_the_contract_pass(
 
 
 def test_any_engine_that_keeps_the_contract_passes(backend_name: str) -> None:
-    """P1: an engine is whatever has the methods of one."""
+    """P1: an engine is any object with the methods of one."""
     verdicts = examine(
         ComponentSubject,
         COMPONENT_CONTRACT,

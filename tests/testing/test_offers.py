@@ -318,7 +318,7 @@ def test_a_bus_with_a_task_that_never_ends_leaves_a_task_behind() -> None:
 def test_a_bus_of_four_methods_breaks_nothing(
     backend: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """P5: whatever can be left out is; what is not offered is told once."""
+    """P5: all that can be left out is; each method that is not offered is told once."""
     check_bus(Small, backend=backend, examples=10, seed=1)
     [record] = caplog.records
     assert (record.levelno, record.name) == (logging.WARNING, "flexiflow.testing._check")

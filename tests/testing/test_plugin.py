@@ -228,7 +228,7 @@ def expected(kind: str, names: list[str] | None) -> list[str]:
         ("Anyio", "pytest.mark.anyio", "__import__('anyio').sleep", ()),
     ],
 )
-def test_whoever_runs_a_test_it_gets_a_bus(
+def test_a_test_gets_a_bus_under_each_plugin(
     pytester: pytest.Pytester, kind: str, mark: str, sleep: str, options: tuple[str, ...]
 ) -> None:
     """P4: beside pytest-trio and pytest-asyncio a test is run by the one it is meant for."""

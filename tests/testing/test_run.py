@@ -72,7 +72,7 @@ def leave_all(line: Line[str]) -> str:
     return "".join(line.leave() for _ in range(len(line)))
 
 
-def test_whoever_becomes_ready_first_goes_first() -> None:
+def test_the_task_that_becomes_ready_first_goes_first() -> None:
     """P2: first come first served; of those of the same turn, the older goes first."""
     line: Line[str] = Line()
     walkers = [Walker(), Walker(), Walker()]
@@ -466,7 +466,7 @@ def test_what_a_scenario_raises_leaves_as_it_is(backend: str) -> None:
 
 
 def test_a_task_that_is_left_behind_is_an_error() -> None:
-    """P4: no task outlives a scenario, whatever started it."""
+    """P4: no task outlives a scenario, however it was started."""
     tasks: list[asyncio.Task[None]] = []
 
     async def linger() -> None:
@@ -555,7 +555,7 @@ def test_generators_are_closed_in_virtual_time(backend: str) -> None:
 
 
 def test_callbacks_of_asyncio_keep_their_places() -> None:
-    """P2: only tasks change places; what is no task's step is called in its order."""
+    """P2: only tasks change places; other callbacks are called in their order."""
 
     async def scenario() -> list[str]:
         calls: list[str] = []

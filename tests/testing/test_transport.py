@@ -81,7 +81,7 @@ def test_a_task_that_is_left_behind_is_found() -> None:
 
 @pytest.mark.same_everywhere
 def test_a_factory_may_be_a_context_manager(backend: str) -> None:
-    """P1: whoever has to clean up after a transport can, and what it lacks is unchecked."""
+    """P1: a factory can clean up after its transport, and what that lacks is unchecked."""
     terms = {**QUICK, "examples": 10}
     verdicts = [
         *examine(TransportSubject, TRANSPORT_CONTRACT, opened_memory, backend=backend, **terms)
@@ -195,7 +195,7 @@ class Slow(Plain):
 
 
 class Broke(Plain):
-    """Fails by what is no failure of a transport."""
+    """Fails by an exception that is no failure of a transport."""
 
     async def join(self, _: Member) -> None:
         """Fail."""
@@ -538,7 +538,7 @@ def test_what_never_comes_is_told(backend: str) -> None:
 
 @pytest.mark.parametrize("is_full", [False, True])
 def test_the_next_in_line_may_come_only_after_what_is_done(*, is_full: bool) -> None:
-    """X12: When a `receive` has settled it, the next is due, for whoever asks."""
+    """X12: When a `receive` has settled it, the next is due, for every worker."""
     one, other, key = Tenure("a", is_live=False), Tenure("b"), "k"
     items = [Item(b"1", None), Item(b"2", None), Item(b"3", None)]
     part = Part(items, set(), begun=3)

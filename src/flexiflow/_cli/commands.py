@@ -107,7 +107,7 @@ say what became of them; messages that components send each other are not counte
 
 \b
 Exit status:
-  0    all well, or who read the output has closed it
+  0    all well, or the reader of the output has closed it
   1    a line was rejected, something failed, the input broke off, or
        output could not be written
   2    the command, the target, the store or the input can't be used
@@ -134,7 +134,7 @@ def _flexiflow() -> None:
     default="asyncio",
     show_default=True,
     callback=check_backend,
-    help="What the event loop is.",
+    help="The event loop that it runs on.",
 )
 @click.option(
     "--store",

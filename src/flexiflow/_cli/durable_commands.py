@@ -27,10 +27,10 @@ _group: Callable[[Any], Any] = click.option(
 _BRIDGE_HELP = """\
 Run the engine that TARGET names as a worker of a group, until SIGTERM or Ctrl-C.
 
-Events that match --incoming are taken from the transport, whoever stored them, and published on the
-engine's bus. Events that match --outgoing are stored in the transport when anything publishes them
-there. An event is done when all its handlers have succeeded; until then it is given to the group's
-workers again.
+Events that match --incoming are taken from the transport, also those that other programs stored,
+and published on the engine's bus. Events that match --outgoing are stored in the transport when
+they are published there. An event is done when all its handlers have succeeded; until then it is
+given to the group's workers again.
 
 \b
 --transport is one of
@@ -38,14 +38,14 @@ workers again.
   redis://[user:password@]host[:port][/database]  rediss://...
 with options like ?partitions=4&max_length=100000 after it.
 
-Standard output gets the built-in events, as JSON Lines; standard error a line that begins with
-ready: when it has begun, failures, and a summary. Timers and work of states run until it ends. The
-first signal lets it finish what it has in hand, for --grace seconds at most; the second ends it at
-once. Nothing is lost either way.
+Standard output gets the built-in events, as JSON Lines. Standard error gets a line that begins with
+"ready:" once the worker takes events, then failures, and a summary. Timers and work of states run
+until the worker ends. After the first signal it finishes the events in hand, for --grace seconds at
+most; the second one ends it at once. No event is lost either way.
 
 \b
 Exit status:
-  0    SIGTERM, or who read the output has closed it
+  0    SIGTERM, or the reader of the output has closed it
   1    the transport failed for good, or output could not be written
   2    the command, the target or the transport can't be used
   130  Ctrl-C
@@ -78,7 +78,9 @@ Exit status:
     help="Where a new group begins: oldest (the default), new, a time with its zone, or positions: "
     "one --start for each partition.",
 )
-@click.option("--consumer", metavar="NAME", help="The worker's name, instead of one of its own.")
+@click.option(
+    "--consumer", metavar="NAME", help="The worker's name; one is made up if none is given."
+)
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
@@ -106,7 +108,7 @@ Exit status:
     default=10.0,
     show_default=True,
     metavar="SECONDS",
-    help="After how long a silence others take over what it has in hand.",
+    help="After how long a silence other workers take over its events.",
 )
 @click.option(
     "--grace",
@@ -114,7 +116,7 @@ Exit status:
     default=10.0,
     show_default=True,
     metavar="SECONDS",
-    help="How long it may finish what it has in hand when it is to end.",
+    help="How long it may go on with the events in hand when it is to end.",
 )
 @click.option(
     "--backend",
@@ -122,7 +124,7 @@ Exit status:
     default="asyncio",
     show_default=True,
     callback=check_backend,
-    help="What the event loop is.",
+    help="The event loop that it runs on.",
 )
 @click.option(
     "--events",

@@ -37,7 +37,7 @@ class Graph(NamedTuple):
 
     Attributes:
         reaches: what reaches which component.
-        components: the names of the components, and of whatever else subscribes.
+        components: the names of the components, and of all others that subscribe.
         machines: each state machine with the names of its components.
         is_part: whether the components were asked for by name.
     """

@@ -37,7 +37,7 @@ class Kind(NamedTuple):
 
     Attributes:
         name: what it is, in one word.
-        counters: those that only grow; what is not watched any more still counts.
+        counters: those that only grow; they keep what was counted of something no longer watched.
         amounts: those that come and go; several of one name have them together.
         shared: numbers of a whole group, which each of its bridges reports; the greatest is shown.
         troubles: texts that say what is wrong, or None; shown is how many there are.

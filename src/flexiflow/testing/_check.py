@@ -2,7 +2,7 @@
 
 What is examined is a `Subject`, and a contract is a tuple of clauses (P1), or what a user claims
 about a machine (P6). Both are imported when they are first needed, since they need Hypothesis. The
-first violation is raised. What is not offered is logged as a warning, once (P5).
+first violation is raised. What the subject lacks is logged as a warning, once (P5).
 """
 
 from __future__ import annotations
@@ -350,7 +350,7 @@ def check_machine(
 
 
 def _check(new: Callable[..., Any], contract: tuple[Clause, ...], *given: Any, **how: Any) -> None:
-    """Make a subject, examine it, and raise the first violation; tell what is not offered."""
+    """Make a subject, examine it, and raise the first violation; warn of what it lacks."""
     from flexiflow.testing._examiner.examine import examine  # noqa: PLC0415  as above
 
     lacking: list[str] = []

@@ -392,7 +392,7 @@ async def put(
 
 
 async def put_bodies(transport: Transport, *bodies: bytes) -> None:
-    """Store whatever it is."""
+    """Store any record."""
     async with transport.connect() as connection:
         await connection.store(Batch(f"of {bodies!r}", 1, tuple(map(Record, bodies))))
 

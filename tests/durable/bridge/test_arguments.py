@@ -224,15 +224,15 @@ async def handle_with_most_of_all(transport: Transport) -> None:
 
 
 async def test_the_highest_counts_work_in_memory() -> None:
-    """X8: What is not refused works."""
+    """X8: counts that are accepted work."""
     await handle_with_most_of_all(MemoryTransport(max_length=MOST, max_event_bytes=MOST))
 
 
 async def test_the_highest_counts_work_on_sqlite(path: Path) -> None:
-    """X8: What is not refused works."""
+    """X8: counts that are accepted work."""
     await handle_with_most_of_all(SqliteTransport(path, max_length=MOST, max_event_bytes=MOST))
 
 
 async def test_the_highest_counts_work_on_redis(keys: Keys) -> None:
-    """X8: What is not refused works."""
+    """X8: counts that are accepted work."""
     await handle_with_most_of_all(redis_transport(keys, max_length=MOST, max_event_bytes=MOST))

@@ -272,7 +272,7 @@ async def test_without_causality_in_the_worker_nothing_is_set() -> None:
 async def test_what_other_software_sends_along_is_taken(
     attributes: dict[str, Any], parent: str | None, common: str | None
 ) -> None:
-    """Y2: One of both alone, too; what is no text, or empty, counts as absent."""
+    """Y2: One of both alone, too; an empty one, or one that is no text, counts as absent."""
     transport = MemoryTransport()
     await put_bodies(transport, json.dumps(EVENT | attributes).encode())
     (event,) = await receive(transport, event_here, Causality())

@@ -174,7 +174,7 @@ async def by_its_worker(app: App) -> Cause:
 
 
 async def by_a_handler(app: App) -> Cause:
-    """Have a handler that raises what is no failure."""
+    """Have a handler that raises an exit."""
     await put(app.transport, "fatal")
     with pytest.raises(KeyboardInterrupt) as caught:
         async with app.open():
@@ -211,7 +211,7 @@ class TestRefusing:
 
     @pytest.mark.parametrize("end", EVERY_END.values(), ids=list(EVERY_END))
     async def test_each_publish_fails_until_it_is_open_again(self, end: End) -> None:
-        """X10: Whatever ended the bridge, and under both policies; nothing is lost in silence."""
+        """X10: After any end of the bridge, and under both policies; nothing is lost in silence."""
         app = App()
         await app.bus.subscribe(NAME, "c", fatal)
         with fail_after(PATIENCE):
@@ -430,7 +430,7 @@ class TestTakingOver:
         await refused(app.bus)
 
     async def test_two_that_were_open_at_once_leave_one_place(self) -> None:
-        """X10: Whatever a publish has seen of them, the one that is opened next stores it, once."""
+        """X10: The bridge that is opened next stores each event once."""
         app = App()
         with pytest.raises(ZeroDivisionError):
             async with app.open():
@@ -898,7 +898,7 @@ class Server:
 
 
 def test_an_application_that_goes_on_is_told(backend: str) -> None:
-    """X10: Each request is stored or told, at whatever moment the bridge fails or is repaired."""
+    """X10: Each request is stored or told, whenever the bridge fails or is repaired."""
 
     async def scenario() -> None:
         server = Server()

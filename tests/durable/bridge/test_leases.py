@@ -119,7 +119,7 @@ class TestLosing:
         play(scenario, backend, schedules=3)
 
     def test_a_writer_that_finds_out_late_does_not_hurry_it(self, backend: str) -> None:
-        """X4: Whoever learns of a lost lease next, its attempts end before others begin."""
+        """X4: When a writer learns of a lost lease, its attempts end before others begin."""
 
         async def scenario() -> None:
             transport = MemoryTransport()

@@ -318,7 +318,7 @@ class TestEnding:
                 victim.cancel()
 
     def test_a_cancellation_ends_the_grace(self, backend: str) -> None:
-        """X5: Whoever waits for what is in flight can be cancelled, and gives it back."""
+        """X5: A task that waits for events in flight can be cancelled, and gives them back."""
 
         async def scenario() -> None:
             transport, handler = MemoryTransport(), Handler(gate=Event())

@@ -455,7 +455,7 @@ class TestHandingOn:
     """X8: What comes in and what goes out."""
 
     async def test_the_publish_that_hands_on_is_not_sent_out(self) -> None:
-        """X8: Not to the transport that it came from, by whatever bridge; to another one it is."""
+        """X8: By no bridge to the transport that it came from; to another one it is."""
         bus, transport, other = EventBus(), MemoryTransport(), MemoryTransport()
         handled = Event()
         await bus.subscribe(NAME, "c", lambda _: handled.set(), priority=5)

@@ -359,7 +359,7 @@ class TestLeases:
 
     @pytest.mark.parametrize("has_waited", [False, True])
     def test_a_later_holder_is_not_overwritten(self, backend: str, *, has_waited: bool) -> None:
-        """X11: Whatever a stale one settles; it is told which were not its own any more."""
+        """X11: A stale lease settles nothing of others; it is told which are no longer its own."""
 
         async def scenario() -> None:
             for outcome in (

@@ -25,7 +25,7 @@ def former(tmp_path: Path) -> Path:
 
 
 async def test_a_relay_may_die_anywhere(former: Path) -> None:
-    """Y4, X2: each event is stored once and in order, at whatever step of the relay it died."""
+    """Y4, X2: each event is stored once and in order, at any step at which the relay died."""
     last = 0
     for last in count(1):
         path, transport = former.with_name(f"{last}.db"), MemoryTransport()

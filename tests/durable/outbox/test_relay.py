@@ -493,7 +493,7 @@ async def test_nothing_is_waited_for_without_an_outbox(
 
 
 async def test_a_file_of_something_else_is_trouble(path: Path) -> None:
-    """Y4: tables of another layout, and what is no database."""
+    """Y4: tables of another layout, and a file that is no database."""
     write(path, f"ALTER TABLE {EVENTS} ADD COLUMN more")
     async with relaying(path, MemoryTransport(), store_timeout=0.01) as bridge:
         await until(lambda: "is not one of an outbox" in str(bridge.statistics().outbox_trouble))

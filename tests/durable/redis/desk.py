@@ -95,7 +95,7 @@ def is_somebody_waiting(server: RedisServer) -> bool:
 
 @final
 class Keys:
-    """The keys of one test, for whoever meddles with them.
+    """The keys of one test, which may be meddled with.
 
     Args:
         server: where they are.

@@ -205,7 +205,7 @@ async def test_a_lease_that_was_forgotten_is_not_taken_for_a_later_one(frail: Ke
 async def test_each_counts_what_it_alone_knows_of(
     frail: Keys, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """X13: what several know of is counted once, whoever looks first."""
+    """X13: a loss that several know of is counted once."""
     async with (
         transport(frail).connect() as one,
         transport(frail).connect() as two,

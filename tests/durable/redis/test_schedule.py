@@ -112,7 +112,7 @@ async def test_what_is_due_comes_before_what_is_stored_later(keys: Keys) -> None
 @pytest.mark.parametrize(
     "look", ["store", "receive", "all", "standing", "tail", "survey", "schedule", "join", "replay"]
 )
-async def test_whatever_looks_at_the_log_finds_what_is_due(keys: Keys, look: str) -> None:
+async def test_each_look_at_the_log_finds_what_is_due(keys: Keys, look: str) -> None:
     """Y3: it is put into the log first."""
     async with transport(keys).connect() as connection:
         lease = await lease_of(connection)

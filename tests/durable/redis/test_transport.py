@@ -377,7 +377,7 @@ async def test_who_looks_on_begins_with_what_is_stored_next(keys: Keys) -> None:
 
 
 async def test_gives_in_order_what_several_have_left(keys: Keys) -> None:
-    """X4: whoever held which, and however few are asked for at a time."""
+    """X4: also if several held them, and if few are asked for at a time."""
     async with transport(keys).connect() as connection:
         await connection.store(batch(1, b"a", b"b", b"c", b"d"))
         one, two = await lease_of(connection), await lease_of(connection)

@@ -469,7 +469,7 @@ async def test_what_is_too_large_is_not_stored(keys: Keys) -> None:
 
 @pytest.mark.parametrize("fields", [["event"], ["event", "k", "group", "x", "event"], ["other"]])
 async def test_what_is_too_large_is_given_without_its_body(keys: Keys, fields: list[str]) -> None:
-    """X14: whoever has written it, whoever is given it; its dead letter has all of it."""
+    """X14: written by any program, given to any worker; its dead letter has all of it."""
     body = "x" * 2000
     words = {1: [fields[0], body], 5: ["event", body, "key", "k", "group", "x"]}[len(fields)]
     keys.command("XADD", "log", "1-0", *words)

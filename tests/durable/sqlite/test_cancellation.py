@@ -242,7 +242,7 @@ async def test_a_transaction_that_lasts_takes_no_more_jobs(
 
 
 async def test_jobs_that_fail_together_have_an_exception_each(path: Path) -> None:
-    """X6: whoever raises one adds its own traceback and context to it."""
+    """X6: a task that raises one adds its own traceback and context to it."""
     problems: list[Exception] = []
     async with SqliteTransport(path, busy_timeout=0).connect() as connection:
 
@@ -279,7 +279,7 @@ async def test_a_receive_that_was_cancelled_before_it_looked_hides_nothing(path:
 
 
 async def test_what_a_cancelled_receive_is_given_late_fits_the_next_room(path: Path) -> None:
-    """X14: a call returns no more than it has room for, whatever an earlier one was given."""
+    """X14: a call returns no more than it has room for, also after one with more room."""
     begun, go_on = Event(), Event()
 
     def hold(_: sqlite3.Connection) -> None:

@@ -443,7 +443,7 @@ async def test_a_new_file_has_the_mode_that_was_asked_for(
 
 
 async def test_a_file_that_is_there_keeps_its_mode(path: Path) -> None:
-    """X9: who has set a mode by hand has it."""
+    """X9: a mode that was set by hand stays."""
     make(path, 0o640)
     async with SqliteTransport(path, mode=0o600).connect():
         assert modes(path) == [0o640] * 3
@@ -457,7 +457,7 @@ def test_a_mode_that_can_not_be_is_refused(wrong: Any) -> None:
 
 
 async def test_a_link_that_leads_nowhere_is_not_followed(path: Path) -> None:
-    """X9: whoever has put it there has not decided where events are kept."""
+    """X9: the one who made it has not decided where events are kept."""
     target = path.with_name("target.db")
     link(path, target)
     transport = SqliteTransport(path)

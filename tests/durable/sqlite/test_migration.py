@@ -72,7 +72,7 @@ async def test_all_that_is_in_it_is_there_still(tmp_path: Path, version: int) ->
 async def test_one_that_was_interrupted_is_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int, at: int
 ) -> None:
-    """X16: At whatever statement, since it is one transaction; the next to open it migrates it."""
+    """X16: At any statement, since it is one transaction; the next to open it migrates it."""
     path = tmp_path / "events.db"
     write_former(path, version)
     before = dump(path)

@@ -250,7 +250,7 @@ ACTS: dict[str, Callable[[Connection], Awaitable[object]]] = {
 async def test_all_that_is_due_is_stored_first(
     path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, act: str, limit: str
 ) -> None:
-    """Y3: by whatever looks at the log, in transactions that are short."""
+    """Y3: by each look at the log, in transactions that are short."""
     monkeypatch.setattr(schedule_module, limit, 2)
     async with one_lease(path, "dead") as (connection, lease):
         await lease.receive(Room(1))
@@ -357,7 +357,7 @@ async def test_who_waits_is_woken_when_a_record_is_due(path: Path, partitions: i
 
 
 async def test_on_a_full_disk_what_is_due_is_stored_later(path: Path, clock: Clock) -> None:
-    """Y3, X6: whatever looks at the log says so; nothing is lost, and nothing stored twice."""
+    """Y3, X6: each look at the log says so; nothing is lost, and nothing stored twice."""
     async with one_lease(path) as (connection, lease):
         runner = runner_of(connection)
         await schedule(connection, "a" * 100_000, delay=5)
@@ -414,7 +414,7 @@ async def test_a_copy_has_what_is_scheduled(path: Path, clock: Clock) -> None:
 
 
 async def test_what_other_software_has_scheduled_is_stored(path: Path, clock: Clock) -> None:
-    """Y3: it counts as scheduled, and whatever its body is becomes one."""
+    """Y3: it counts as scheduled, and its body becomes a record's."""
     async with SqliteTransport(path).connect() as connection:
         run_sql(path, "INSERT INTO scheduled VALUES (NULL, 't', 0, 2e6, NULL, 'text')")
         [found] = await connection.scheduled()

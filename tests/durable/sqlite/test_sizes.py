@@ -139,7 +139,7 @@ async def test_what_an_outsider_wrote_is_bytes(path: Path, value: str, body: byt
 
 @pytest.mark.parametrize("kind", ["zeroblob({})", "CAST(zeroblob({}) AS TEXT)"])
 async def test_what_does_not_fit_is_not_read(path: Path, kind: str) -> None:
-    """X14: many large bodies of an outsider take no memory, on whatever way they are met."""
+    """X14: many large bodies of an outsider take no memory, wherever they are met."""
     async with one_lease(path, "a", max_event_bytes=MUCH) as (connection, lease):
         # Python's own copy of a body would be seen, and one such copy is more than all the rest.
         large = kind.format(2 * MUCH)

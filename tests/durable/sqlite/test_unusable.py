@@ -275,7 +275,7 @@ def test_a_path_has_no_null_character() -> None:
 
 @pytest.mark.parametrize("wrong", [None, 1, b"events.db"])
 def test_a_path_must_be_one(wrong: Any) -> None:
-    """X6: what is no path is refused at once."""
+    """X6: a value that is no path is refused at once."""
     with pytest.raises(TypeError, match=rf"path must be a str or a pathlib\.Path, not {wrong!r}$"):
         SqliteTransport(wrong)
 

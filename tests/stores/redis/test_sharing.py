@@ -117,7 +117,7 @@ def test_it_serves_one_run_after_another(keys: Keys) -> None:
     assert runs == sorted(set(runs))
 
 
-async def test_whoever_enters_at_the_same_time_shares_it(frail: Keys) -> None:
+async def test_tasks_that_enter_at_the_same_time_share_it(frail: Keys) -> None:
     """K2: tasks that enter the store at the same time share one connection."""
     store = frail.store()
     names = [f"a{number}" for number in range(5)]

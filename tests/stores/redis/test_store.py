@@ -239,7 +239,7 @@ async def test_a_shared_key_of_another_type_fails_every_save(keys: Keys) -> None
 @pytest.mark.measured
 @pytest.mark.parametrize(("history", "backend"), by_turns([0, 2]))
 def test_keeps_what_a_store_promises(keys: Keys, backend: str, history: int) -> None:
-    """K2: whatever is tried, also on two stores that have the same keys, as two processes have."""
+    """K2: under the checker, also on two stores that have the same keys, as two processes have."""
     numbers, prefixes = count(), dict[RedisStateStore, str]()
 
     def make(beside: RedisStateStore | None = None) -> RedisStateStore:

@@ -41,7 +41,7 @@ _ENDS: Final = ("start", "end")
 
 
 class Place(NamedTuple):
-    """A state on a map, or whatever else arrows lead to.
+    """A state on a map, or anything else that arrows lead to.
 
     Attributes:
         name: its name.

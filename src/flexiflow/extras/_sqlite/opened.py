@@ -85,7 +85,7 @@ class OpenedFile:
         database.close()
 
     def close(self) -> None:
-        """Close the connection; the next use opens whatever file is there then."""
+        """Close the connection; the next use opens the file that is there then."""
         self._identity = self._fault = None
         self.let_go()
 

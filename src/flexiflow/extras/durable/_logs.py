@@ -151,7 +151,7 @@ def spread(batch: Batch, partitions: int) -> Mapping[int, Sequence[Record]]:
 
 
 def numbers_of(ids: Iterable[str], count: int) -> list[tuple[int, ...]]:
-    """Return the numbers in each id of a dead letter; skip what is no id of `count` numbers."""
+    """Return the numbers in each id of a dead letter; skip ids that have not `count` numbers."""
     found = (tuple(map(int, each.split("-"))) for each in ids if _ID.fullmatch(each))
     return [each for each in found if len(each) == count]
 

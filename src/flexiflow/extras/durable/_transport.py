@@ -213,7 +213,7 @@ class Connection(Protocol):
     async def replay(self, group: str, since: Start) -> Replayed:
         """Make a group begin again, or go on from a later place (Y5).
 
-        All its leases end. In each partition, whatever comes after the new place is dropped from
+        All its leases end. In each partition, all that comes after the new place is dropped from
         what is pending, what waits, and from the dead letters, and is given anew; what comes before
         stays as it is, and what was not given yet is not given any more. Records that were redriven
         count as being where the records are that they are copies of: if those are given anew, the

@@ -122,7 +122,7 @@ async def keeps_a_group_whole(bus: EventBus) -> None:
 
 
 async def splits_a_group(bus: EventBus, *, in_time: bool) -> None:
-    """Of a failure and a cancellation in a group, whoever is cancelled, the failure leaves."""
+    """Of a failure and a cancellation in a group the failure leaves, in any question."""
     boom, stray = Boom(), await kept_cancellation()
     left: list[BaseException] = []
 

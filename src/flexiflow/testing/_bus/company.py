@@ -1,6 +1,6 @@
 """A bus in company: beside others, and used with options, that should change nothing (P1).
 
-Whatever a clause promises holds beside an instrument that only watches, inside a function that only
+What a clause promises holds beside an instrument that only watches, inside a function that only
 calls, and after failures that are over. A bus that calls handlers in several ways, depending on
 what is subscribed, may keep a clause in one of them, and break it in another one.
 """

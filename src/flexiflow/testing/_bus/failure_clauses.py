@@ -365,9 +365,9 @@ E5 = Clause(
     "E5",
     "a cancellation is no failure",
     "A cancellation is never reported as a failure and never swallowed; if a handler fails "
-    "in it, no further handler starts, and under `raise` the failure leaves. What is no "
-    "`Exception` leaves `publish` bare when the siblings have been cancelled; of several the "
-    "first, the others noted on it.",
+    "in it, no further handler starts, and under `raise` the failure leaves. An exception that "
+    "is no `Exception` leaves `publish` bare when the siblings have been cancelled; of several "
+    "the first, the others noted on it.",
     st.one_of(
         often(3, cancelled(hanging)),
         cancelled(st.builds(Subscribe, st.tuples(st.just(Hang()), cleaning), priority=priorities)),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 async def asks_in_each_plan(
     bus: EventBus, *, plan: Plan, accepts: bool | None, delivery: DeliveryMode
 ) -> None:
-    """A filter is asked, and decides, whatever else is subscribed."""
+    """A filter is asked, and decides, in each plan."""
     heard: Heard = []
     asked: Heard = []
 
@@ -47,7 +47,7 @@ async def asks_in_each_plan(
 async def is_called_once_in_each_plan(
     bus: EventBus, *, heard: Heard, plan: Plan, overlap: bool, delivery: DeliveryMode
 ) -> None:
-    """A `once` handler is called once, whatever else is subscribed."""
+    """A `once` handler is called once in each plan."""
 
     async def handler(data: object) -> None:
         heard.append(data)
@@ -66,7 +66,7 @@ async def is_called_once_in_each_plan(
 async def fails_in_each_plan(
     bus: EventBus, *, plan: Plan, pattern: str, delivery: DeliveryMode
 ) -> None:
-    """A failure is told as it is, with the event's name, whatever else is subscribed."""
+    """A failure is told as it is, with the event's name, in each plan."""
     told: Heard = []
     boom = Boom()
 
@@ -161,7 +161,7 @@ async def asks_nobody_that_has_ended(
 async def is_late_in_each_plan(
     bus: EventBus, *, plan: Plan, delivery: DeliveryMode, policy: ErrorPolicy
 ) -> None:
-    """A time limit holds, whatever else is subscribed."""
+    """A time limit holds in each plan."""
 
     async def sleep(_: object) -> None:
         await anyio.sleep(9)

@@ -198,7 +198,7 @@ class BusRecorder(Recorder):
 
 @contextmanager
 def _observation(data: object) -> Generator[None]:
-    """Mark what a handler of `event.handler.failed` does, and whatever that calls (E7)."""
+    """Mark what a handler of `event.handler.failed` does, and what that calls (E7)."""
     is_failure = (
         data.event == HANDLER_FAILED
         if isinstance(data, Publication)

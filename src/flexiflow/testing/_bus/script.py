@@ -110,7 +110,7 @@ class UnsubscribeAll(Step):
 
 @dataclass(frozen=True)
 class Publish(Step):
-    """Publish an event; at the top, the program goes on whatever it raises.
+    """Publish an event; at the top, the program goes on if it raises.
 
     Attributes:
         cancelled_after: after how many turns of another task it is cancelled, or None.

@@ -122,7 +122,7 @@ _streams = st.one_of(
         number(1, 2),
         st.sampled_from(_LOSING),
         _modes,
-        # Whatever was dropped then shows in what is read.
+        # Events that were dropped then are missing from what is read.
         _steps(6, ("publish", "read", "read")),
     ),
     st.builds(stream_script, number(0, 2), st.just("block"), _modes, _steps(8, ("read",))),

@@ -1,4 +1,4 @@
-"""Programs about who is told of a failure (E4, E7, S4), and what stays of it (B6)."""
+"""Programs about how failures are reported (E4, E7, S4), and what stays of them (B6)."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ async def tells_each_cleanup(
 
 
 async def is_told_once(bus: EventBus, *, heard: Heard, how: str, delivery: DeliveryMode) -> None:
-    """What fails in `event.handler.failed` is logged alone, whoever has published that."""
+    """A failing handler of `event.handler.failed` is only logged, even if a user published that."""
     failed = "event.handler.failed"
 
     async def observer(data: object) -> None:

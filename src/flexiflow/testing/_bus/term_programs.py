@@ -79,7 +79,7 @@ BUILT_IN: Final = (
 async def sees_no_built_in_event(
     bus: EventBus, *, heard: Heard, event: str, pattern: str, delivery: DeliveryMode
 ) -> None:
-    """No function is around the handler of a built-in event, whoever publishes it."""
+    """No function is around the handler of a built-in event, even if a user publishes it."""
     calls: Heard = []
 
     async def note(event: Event[Any], subscription: Subscription, call: Inner) -> None:
@@ -183,7 +183,7 @@ async def starts_nobody_that_was_ended(
     option: str,
     delivery: DeliveryMode,
 ) -> None:
-    """Whoever ends a subscription just before its turn, its handler does not start."""
+    """No handler starts whose subscription was ended, by anything, just before its turn."""
     made: list[Subscription] = []
 
     def end(*_: object) -> bool:

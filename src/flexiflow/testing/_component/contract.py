@@ -213,7 +213,7 @@ C5 = Clause(
     "the order of one message",
     "`component.message.received`; guard; action; commit; `state.changed`. The first "
     "transition whose source, trigger and guard match is taken. The message is copied when "
-    "it is sent; what is no mapping with a str `type` is refused before anything is "
+    "it is sent; one that is no mapping with a str `type` is refused before anything is "
     "published. Observers that fail change nothing.",
     st.one_of(
         often(3, _crossing),

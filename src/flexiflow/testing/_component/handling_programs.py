@@ -49,13 +49,13 @@ async def hand(engine: Engine, component: Component, way: Way, message: Any) -> 
 async def refuses_what_is_no_message(
     new: Factories, *, heard: Heard, bad: tuple[type[Exception], object], way: Way
 ) -> None:
-    """What is no mapping with a str `type` is refused before anything is published."""
+    """A message that is no mapping with a str `type` is refused before anything is published."""
     error, given = bad
     engine, component = await new.host([])
     await engine.bus.subscribe("**", "o", heard.append)
     with refused(error, f"{given!r} is not refused with {error.__name__}"):
         await hand(engine, component, way, given)
-    claim(heard == [], f"of what is no message was published {heard}")
+    claim(heard == [], f"{given!r} is no message, and published was {heard}")
 
 
 async def copies_what_is_sent(new: Factories, *, heard: Heard) -> None:
@@ -247,7 +247,7 @@ async def shares_its_machine(new: Factories) -> None:
 
 
 async def begins_anew(new: Factories) -> None:
-    """A component begins in the initial state, whatever others have done."""
+    """A component begins in the initial state, also after others have left it."""
     engine, component = await new.host([])
     await engine.send("a", {"type": "go"})
     late = new.component("b", machine=component.machine)

@@ -156,7 +156,7 @@ async def ends_its_subscriptions(new: Factories, *, heard: Heard) -> None:
 
 
 async def unregisters_nobody(new: Factories) -> None:
-    """What is not there can't be unregistered."""
+    """To unregister an unknown component is refused."""
     engine = new.engine()
     with refused(UnknownComponent, "an unknown component was unregistered"):
         await engine.unregister("a")

@@ -75,7 +75,7 @@ async def keeps_a_few(new: Factories) -> None:
 
 
 async def keeps_those_used_last(new: Factories, *, names: tuple[str, ...], most: int) -> None:
-    """Whoever is sent to, or unregistered ("-a"), those used last stay."""
+    """Of components that are sent to, or unregistered ("-a"), those used last stay in memory."""
     engine, used = few(new, table(), most=most), list[str]()
     for name in names:
         own = name.removeprefix("-")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Send(Step):
-    """Send a message; at the top, the program goes on whatever it raises.
+    """Send a message; at the top, the program goes on if it raises.
 
     Attributes:
         to: the component's name.

@@ -429,8 +429,8 @@ K4 = Clause(
     "a component is loaded when it is sent a message",
     "What is stored under a component's name, state and data, is put into it before it is "
     "registered, by `send` to a name that the factory makes, and by `register`. A stored state "
-    "that the machine does not have is `UnknownState`, and nothing is registered; so it is with "
-    "whatever the store raises. Where nothing is stored, all is as without a store. `unregister` "
+    "that the machine does not have is `UnknownState`, and nothing is registered; so it is if the "
+    "store raises an exception. Where nothing is stored, all is as without a store. `unregister` "
     "deletes nothing that is stored.",
     programs(
         loads_what_it_makes,

@@ -299,7 +299,7 @@ class ComponentSubject(Subject[ComponentTrace]):
 
 
 def _takes(factory: Callable[..., Any], *arguments: Any, **options: Any) -> bool:
-    """Return whether a factory takes some options; what is not the engine's to take is unchecked.
+    """Return whether a factory takes some options.
 
     A signature does not show it: a wrapper may take any option and hand it on in vain.
     """

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def asserting(clause: str) -> Generator[None]:
-    """Run the block as the examiner does, and make an assertion of whatever leaves it.
+    """Run the block as the examiner does, and make an assertion of every exception that leaves it.
 
     Raises:
         AssertionError: anything but Ctrl-C left the block.

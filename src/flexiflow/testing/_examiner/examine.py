@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("flexiflow")
 only_one: Final = threading.Lock()
 _MOST_REFUSED: Final = 100
-"""After so many cases that all need what is not offered, none is expected that does not."""
+"""If so many cases all need something that the subject lacks, no more are drawn."""
 _OPEN: Final = {"disabled": False, "filters": (), "propagate": False}
 _T = TypeVar("_T")
 _H = TypeVar("_H", bound=logging.Handler)
@@ -74,7 +74,7 @@ class FactoryFailed(BaseException):
 
 
 class NotOffered(BaseException):
-    """A program uses what is not offered, so it can't be tried.
+    """A program uses something that the subject lacks, so it can't be tried.
 
     It is no `Exception`, so that no program takes it for an answer.
     """
@@ -218,7 +218,7 @@ class Subject(ABC, Generic[_Traced]):
         """Run a case to its end, and note in the trace what happens."""
 
     def fit(self, case: Case, needs: tuple[str, ...]) -> Case:  # noqa: ARG002  others need them
-        """Return a case without what is not offered, as far as a clause with such needs allows."""
+        """Return a case without what the subject lacks, as far as the needs of a clause allow."""
         return case
 
     def attempt(self, case: Case) -> _Traced:
@@ -296,7 +296,7 @@ def examine(
         examples: how many cases a clause is tried with.
         seed: draws the same cases again; if None, one is drawn.
         only: the names of the clauses that are tried; if None, all of them.
-        strict: whether a clause that needs what is not offered has failed; one that is named has.
+        strict: whether a clause fails if the subject lacks what it needs; one that is named does.
         options: what else the subject is made from, the backend among them.
 
     Raises:

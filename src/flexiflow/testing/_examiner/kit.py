@@ -271,7 +271,7 @@ class Both(Publishing, Handling):
 
 
 class Ending:
-    """An instrument that unsubscribes whoever is to be called."""
+    """An instrument that unsubscribes each handler just before its call."""
 
     def __init__(self, bus: EventBus) -> None:
         self.bus = bus

@@ -170,7 +170,7 @@ class Desk:
     async def send(
         self, name: str, message: Mapping[str, Any], *, cancelled_after: int | None = None
     ) -> None:
-        """Send a message, and go on whatever it raises.
+        """Send a message, and go on if it raises.
 
         Args:
             name: the component's name.

@@ -227,7 +227,7 @@ class Writer:
 
 
 def _checked(name: str, messages: st.SearchStrategy[Any]) -> st.SearchStrategy[Message]:
-    """Draw messages; what is none ends the whole check."""
+    """Draw messages; a value that is no message ends the whole check."""
 
     def check(message: Any) -> Message:
         with out_of_factory():

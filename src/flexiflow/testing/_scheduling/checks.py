@@ -81,7 +81,7 @@ def check_backend(backend: object) -> None:
 
 
 def check_int(what: str, given: object, *, least: int) -> None:
-    """Refuse what is no int, or too small.
+    """Refuse a value that is no int, or too small.
 
     Raises:
         ValueError: it is no int, or less than `least`.

@@ -163,7 +163,7 @@ class Host(trio.abc.Clock, trio.abc.Instrument):
     def give_up(self, exception: BaseException) -> None:
         """Let trio take for ended the tasks that wait for no other ones; if called again, all.
 
-        What is given up never runs again, not even to be closed: it swallows whatever it is sent.
+        A task that is given up never runs again, not even to be closed: it swallows all it is sent.
         """
         tasks = self._tasks()
         chosen = tasks if self._abandoned else [task for task in tasks if not _has_children(task)]

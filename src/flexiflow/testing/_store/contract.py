@@ -41,7 +41,7 @@ DUE = Clause(
 )
 REFUSALS = Clause(
     "K2",
-    "what is no JSON is refused",
+    "values that are no JSON are refused",
     "A save of a value that JSON has no form for, or of a key that is no str, raises `TypeError`, "
     "and one of NaN or an infinity `ValueError`; nothing has changed.",
     scripts(moves.saves, moves.refusals, moves.refusals),

@@ -77,8 +77,8 @@ X4 = Clause(
 X5 = Clause(
     "X5",
     "backpressure",
-    "A log that is full of what is not settled by every group raises `LogFull`, stores "
-    "nothing, and takes more once that is settled; a worker is given at most what it asks "
+    "A log that is full of records not yet settled by every group raises `LogFull`, stores "
+    "nothing, and takes more once they are settled; a worker is given at most what it asks "
     "for. Leaving a bridge drains what is in flight, or gives it back.",
     *checks(
         "X5",

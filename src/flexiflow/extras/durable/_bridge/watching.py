@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @final
 class Watching:
-    """Whether the bridges of this process are watched, in whatever thread they are opened.
+    """Whether the bridges of this process are watched, those of all threads.
 
     Attributes:
         watch: called with each bridge that is opened; set in processes that are to be crashed.

@@ -115,7 +115,7 @@ class File:
             raise Trouble(_NO_FILE, is_missing=True)
         self._identity = identity
         self._database = database = connect(self._path, _BUSY_TIMEOUT)
-        # Whatever the user's connections do: what is handed on must outlast a loss of power.
+        # What is handed on must outlast a loss of power, also if the user's connections do less.
         database.execute("PRAGMA synchronous = FULL")
         try:
             is_prepared = are_there(database, self._tables)

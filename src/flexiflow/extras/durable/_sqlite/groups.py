@@ -31,7 +31,7 @@ _DEAD: Final = (
     " WHERE groups.name = ? AND dead.id > ? ORDER BY dead.id LIMIT ?"
 )
 
-# The cast makes bytes of whatever other software may have put there.
+# The cast makes bytes of all that other software may have put there.
 _DEAD_BODY: Final = "SELECT CAST(body AS BLOB) FROM dead WHERE id = ?"
 
 _REDRIVE: Final = (

@@ -97,7 +97,7 @@ class SqliteLease:
     def _looking(self, room: Room) -> Callable[[sqlite3.Connection], bool]:
         """Return a function that looks whether there is something to receive, and notes when.
 
-        It runs in the thread. Whatever comes after `_looking` was called sets the bell that is
+        It runs in the thread. A record that comes after `_looking` was called sets the bell that is
         noted, so that `wait` does not sleep through it.
         """
         now, rung = anyio.current_time(), self._bell.rung

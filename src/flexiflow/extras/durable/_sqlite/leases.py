@@ -2,7 +2,7 @@
 
 A lease that has run out stays in the table. When another lease receives, it frees the records of
 the one that has run out, and notes that it is over (`lapse`). A free record remembers its last
-holder. Whatever the lease that was over does next, it first takes back those of its records that
+holder. Before the lease that was over does anything else, it takes back those of its records that
 nobody was given meanwhile (`revive`, X11).
 """
 

@@ -1,8 +1,8 @@
 """Scheduled records in the SQLite transport's file (Y3): plain statements.
 
-Whatever looks at a log first puts into it what is due: so a record comes before all that is stored
-after its time. If so much is due that one transaction would take long, a part of it is put there,
-and the caller has to commit and to come again.
+Every call that looks at a log first puts into it what is due: so a record comes before all that is
+stored after its time. If so much is due that one transaction would take long, a part of it is put
+there, and the caller has to commit and to come again.
 """
 
 from __future__ import annotations
