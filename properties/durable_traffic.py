@@ -19,7 +19,7 @@ from flexiflow.extras.durable import (
     current_delivery,
     open_bridge,
 )
-from flexiflow.testing._examiner.examine import Log
+from flexiflow.testing._examiner.subject import Log
 from properties.reference.transport import PlainLease, PlainTransport
 
 GROUP = "g"

@@ -23,8 +23,8 @@ from flexiflow import (
     UnknownComponent,
 )
 from flexiflow.testing._component.parts import Shelf
-from flexiflow.testing._examiner.examine import Log
 from flexiflow.testing._examiner.kit import Boom
+from flexiflow.testing._examiner.subject import Log
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping

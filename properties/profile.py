@@ -10,7 +10,8 @@ import pytest
 from hypothesis import Phase, settings
 
 from flexiflow.testing._examiner import examine
-from flexiflow.testing._examiner.examine import Verdict, _Search
+from flexiflow.testing._examiner.examine import _Search
+from flexiflow.testing._examiner.verdict import Verdict
 from flexiflow.testing._examiner.violation import EXAMPLES
 from flexiflow.testing._scheduling.checks import BACKENDS
 from flexiflow.testing._transport.subject import TransportSubject

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from flexiflow.testing import replay
-from flexiflow.testing._examiner.examine import Log
+from flexiflow.testing._examiner.subject import Log
 from flexiflow.testing._scheduling.checks import BACKENDS
 
 if TYPE_CHECKING:

@@ -24,6 +24,7 @@ from flexiflow.testing._bus.script import Publish, Script, Subscribe, Unsubscrib
 from flexiflow.testing._bus.trace import BusTrace
 from flexiflow.testing._component.contract import COMPONENT_CONTRACT
 from flexiflow.testing._component.judgements import ComponentTrace
+from flexiflow.testing._component.recorder import ComponentRecorder
 from flexiflow.testing._component.script import (
     ComponentScript,
     Fail,
@@ -32,10 +33,10 @@ from flexiflow.testing._component.script import (
     Row,
     Send,
 )
-from flexiflow.testing._component.subject import HEAD, ComponentRecorder
-from flexiflow.testing._examiner.examine import Log
+from flexiflow.testing._component.subject import HEAD
 from flexiflow.testing._examiner.program import defined
 from flexiflow.testing._examiner.steps import CleanUp, Hang, Mark, Meet, Raise, Together, Wait
+from flexiflow.testing._examiner.subject import Log
 from flexiflow.testing._examiner.trace import NOBODY
 from properties.durable_traffic import stored_events_reach_their_handlers
 from properties.lasting_traffic import (

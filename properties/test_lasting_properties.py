@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from flexiflow import Component, Engine, EngineNotRunning, Outcome, State, StateMachine, Transition
 from flexiflow.testing import cancel_everywhere, replay
 from flexiflow.testing._component.parts import Shelf, noted, working
-from flexiflow.testing._examiner.examine import Log
 from flexiflow.testing._examiner.kit import Boom, cancel_after
+from flexiflow.testing._examiner.subject import Log
 from flexiflow.testing._examiner.trace import NOBODY
 from properties.lasting_model import AFTER, ROWS, TIMED, WORK, Message, Model
 from properties.profile import IS_LONG

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flexiflow.extras.retry import RetryConfig, retry_async
-from flexiflow.testing._examiner.examine import Log
+from flexiflow.testing._examiner.subject import Log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flexiflow import EventBus
-from flexiflow.testing._examiner.examine import Log
+from flexiflow.testing._examiner.subject import Log
 from flexiflow.testing._scheduling.backends import run_scheduled
 from tests.streams.streaming import EVENT, books, waiting
 

@@ -40,10 +40,12 @@ from flexiflow.testing._component.contract import COMPONENT_CONTRACT
 from flexiflow.testing._component.subject import ComponentSubject
 from flexiflow.testing._examiner import kit
 from flexiflow.testing._examiner.clause import Clause
-from flexiflow.testing._examiner.examine import Verdict, examine, only_one, search
+from flexiflow.testing._examiner.examine import examine, search
 from flexiflow.testing._examiner.kit import claim, refused
 from flexiflow.testing._examiner.program import Case, Program, literal, name_factory
 from flexiflow.testing._examiner.steps import CleanUp, Hang, Mark, Meet, Raise, Together, Wait
+from flexiflow.testing._examiner.subject import only_one
+from flexiflow.testing._examiner.verdict import Verdict
 
 CLAUSES = {clause.identifier: clause for clause in CONTRACT}
 _SLOW = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much)

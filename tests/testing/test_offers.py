@@ -34,10 +34,11 @@ from flexiflow.testing._bus.script import Publish, Script, Subscribe
 from flexiflow.testing._bus.subject import BusSubject
 from flexiflow.testing._examiner.clause import Clause
 from flexiflow.testing._examiner.errors import show_error, traceback_of_user
-from flexiflow.testing._examiner.examine import Verdict, examine
+from flexiflow.testing._examiner.examine import examine
 from flexiflow.testing._examiner.program import Program, name_factory
 from flexiflow.testing._examiner.selection import select
 from flexiflow.testing._examiner.steps import Together, Wait
+from flexiflow.testing._examiner.verdict import Verdict
 from tests.helpers import by_turns
 from tests.testing.test_check import Careless, Thin, run_text
 

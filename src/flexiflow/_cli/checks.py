@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from flexiflow.testing import ContractViolation, CrashFailure
     from flexiflow.testing._examiner.clause import Clause
-    from flexiflow.testing._examiner.examine import Subject, Verdict
+    from flexiflow.testing._examiner.subject import Subject
+    from flexiflow.testing._examiner.verdict import Verdict
     from flexiflow.testing._machine.report import LeadsTo
 
 CONTRACTS: Final = ("bus", "component", "transport", "store")

@@ -19,8 +19,8 @@ from flexiflow.testing._bus.offers import (
 )
 from flexiflow.testing._bus.script import Publish, Subscribe
 from flexiflow.testing._bus.trace import matches
-from flexiflow.testing._examiner.examine import NotOffered
 from flexiflow.testing._examiner.steps import Together
+from flexiflow.testing._examiner.subject import NotOffered
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

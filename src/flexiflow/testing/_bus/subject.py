@@ -23,13 +23,7 @@ from flexiflow.testing._bus.scenes import SCENES
 from flexiflow.testing._bus.script import Script
 from flexiflow.testing._bus.trace import BusTrace
 from flexiflow.testing._examiner.clause import often
-from flexiflow.testing._examiner.examine import (
-    FactoryFailed,
-    Log,
-    Subject,
-    out_of_factory,
-    search,
-)
+from flexiflow.testing._examiner.examine import search
 from flexiflow.testing._examiner.program import (
     Program,
     defined,
@@ -37,6 +31,7 @@ from flexiflow.testing._examiner.program import (
     show_program,
     show_script,
 )
+from flexiflow.testing._examiner.subject import FactoryFailed, Log, Subject, out_of_factory
 from flexiflow.testing._scheduling.backends import run_scheduled
 from flexiflow.testing._scheduling.failures import TasksLeft
 
@@ -44,8 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from flexiflow.testing._examiner.clause import Clause
-    from flexiflow.testing._examiner.examine import Verdict
     from flexiflow.testing._examiner.program import Case
+    from flexiflow.testing._examiner.verdict import Verdict
 
 CROSSINGS: Final = 3
 """How many crossings are tried for each example of a clause."""

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from flexiflow._cancellation import leaves
 from flexiflow.testing._examiner.clause import describe
-from flexiflow.testing._examiner.examine import FactoryFailed, Log
+from flexiflow.testing._examiner.subject import FactoryFailed, Log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
 
     from flexiflow.testing._examiner.clause import Clause
-    from flexiflow.testing._examiner.examine import Subject
+    from flexiflow.testing._examiner.subject import Subject
 
 
 @contextmanager

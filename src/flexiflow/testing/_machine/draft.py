@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from flexiflow._actor import copy_message
 from flexiflow.testing._examiner.clause import number, several
-from flexiflow.testing._examiner.examine import out_of_factory
 from flexiflow.testing._examiner.program import Written
+from flexiflow.testing._examiner.subject import out_of_factory
 from flexiflow.testing._machine.script import Pause, Script, Send, Step
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from flexiflow._engine import ask_for
 from flexiflow._errors import UnknownComponent
 from flexiflow._text import show
 from flexiflow.testing._examiner.clause import describe
-from flexiflow.testing._examiner.examine import FactoryFailed, Log, Subject, out_of_factory
 from flexiflow.testing._examiner.program import PROGRAMS, name_factory
 from flexiflow.testing._examiner.steps import block
+from flexiflow.testing._examiner.subject import FactoryFailed, Log, Subject, out_of_factory
 from flexiflow.testing._examiner.trace import Trace
 from flexiflow.testing._machine.claims import END
 from flexiflow.testing._machine.coverage import Coverage

@@ -17,10 +17,10 @@ import anyio
 
 from flexiflow._callables import check_callable
 from flexiflow._text import safely
-from flexiflow.testing._examiner.examine import Log, Subject, unblamed
 from flexiflow.testing._examiner.kit import bounded
 from flexiflow.testing._examiner.program import PROGRAMS, as_program, asserted, name_factory
 from flexiflow.testing._examiner.steps import block
+from flexiflow.testing._examiner.subject import Log, Subject, unblamed
 from flexiflow.testing._examiner.trace import Entry, Trace
 from flexiflow.testing._store.desk import open_desk
 

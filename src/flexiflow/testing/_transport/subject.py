@@ -31,12 +31,13 @@ from flexiflow._callables import check_callable, is_coroutine_callable
 from flexiflow._text import safely
 from flexiflow.testing._examiner.clause import describe
 from flexiflow.testing._examiner.errors import show_error
-from flexiflow.testing._examiner.examine import Log, Subject, Verdict, unblamed
 from flexiflow.testing._examiner.kit import bounded
 from flexiflow.testing._examiner.program import PROGRAMS, as_program, asserted, name_factory
 from flexiflow.testing._examiner.recurrence import recur
 from flexiflow.testing._examiner.steps import block
+from flexiflow.testing._examiner.subject import Log, Subject, unblamed
 from flexiflow.testing._examiner.trace import Entry, Trace
+from flexiflow.testing._examiner.verdict import Verdict
 from flexiflow.testing._examiner.violation import ContractViolation
 from flexiflow.testing._scheduling.backends import run_scheduled
 from flexiflow.testing._scheduling.failures import TasksLeft
