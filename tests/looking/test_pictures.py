@@ -3,6 +3,7 @@
 import re
 import sys
 from html import unescape
+from types import ModuleType
 
 import pytest
 
@@ -87,12 +88,19 @@ def test_a_chart_may_begin_at_the_beginning_of_time() -> None:
     assert "<svg " in draw_rate(rate, what="Messages", is_of_log=True, color="red")
 
 
-def test_drawing_leaves_imports_as_they_are() -> None:
+@pytest.mark.parametrize("before", [None, ModuleType("its own")], ids=["not there", "there"])
+def test_drawing_leaves_imports_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, before: ModuleType | None
+) -> None:
     """L7: the library for charts would look for plug-ins of its own in each of them."""
+    monkeypatch.delitem(sys.modules, "importlib_metadata", raising=False)
+    if before is not None:
+        monkeypatch.setitem(sys.modules, "importlib_metadata", before)
     rate = Rate()
     rate.add([0.0])
     draw_rate(rate, what="Messages", is_of_log=False, color="red")
     assert [each for each in sys.meta_path if type(each).__module__ == "pygal"] == []
+    assert sys.modules.get("importlib_metadata") is before
 
 
 async def test_a_page_shows_all_of_it() -> None:

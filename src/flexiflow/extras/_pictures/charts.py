@@ -9,6 +9,7 @@ import re
 import sys
 from datetime import UTC, datetime
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -88,10 +89,27 @@ def _bars(
 
 
 def _import_pygal() -> Any:
-    """Return pygal, without its finder of plug-ins: each later import would ask that one too."""
-    pygal: Any = import_module("pygal")
+    """Return pygal without its plug-ins, which are maps of the world.
+
+    Its import would search all installed packages for them, which takes half of its time: so for
+    that long there is a module in place that finds none. And its import leaves a finder of them,
+    which each later import would ask too.
+    """
+    name = "importlib_metadata"
+    searching = ModuleType(name)
+    searching.__dict__["entry_points"] = _find_none
+    used = sys.modules.setdefault(name, searching)
+    try:
+        pygal: Any = import_module("pygal")
+    finally:
+        if used is searching:
+            del sys.modules[name]
     sys.meta_path[:] = [each for each in sys.meta_path if type(each).__module__ != "pygal"]
     return pygal
+
+
+def _find_none(**_: str) -> tuple[()]:
+    return ()
 
 
 def _time(moment: float, width: float, *, is_of_log: bool) -> str:
