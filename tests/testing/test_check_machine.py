@@ -119,7 +119,9 @@ def sent(violation: ContractViolation) -> list[str]:
 
 
 @pytest.mark.same_everywhere
-@pytest.mark.parametrize("make", [make_orders, make_registered])
+@pytest.mark.parametrize(
+    "make", [pytest.param(make_orders, marks=pytest.mark.unmeasured), make_registered]
+)
 @pytest.mark.parametrize(
     ("claims", "claim", "complaint"),
     [
@@ -177,7 +179,13 @@ def _little_to_spend(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.same_everywhere
 @pytest.mark.usefixtures("_little_to_spend")
 @pytest.mark.parametrize(
-    "shop", [PicksWithoutLooking, TakesTheMoneyFirst, StopsWithoutBooks, CannotBeStopped]
+    "shop",
+    [
+        pytest.param(PicksWithoutLooking, marks=pytest.mark.unmeasured),
+        TakesTheMoneyFirst,
+        pytest.param(StopsWithoutBooks, marks=pytest.mark.unmeasured),
+        pytest.param(CannotBeStopped, marks=pytest.mark.unmeasured),
+    ],
 )
 def test_a_program_fails_again_with_what_makes_the_engine(shop: type[Shop], backend: str) -> None:
     """P6: races, cancellations and what never ends replay; what can't be imported is filled in."""
@@ -389,6 +397,7 @@ def test_a_claim_that_holds_is_told_as_such(backend: str) -> None:
     assert f"'placed' leads to 'paid': held in {placed.held}, inconclusive in 0" in str(report)
 
 
+@pytest.mark.unmeasured
 @pytest.mark.usefixtures("_little_to_spend")
 def test_a_machine_that_never_rests_is_inconclusive(backend: str) -> None:
     """P6: fair messages reach it, but a claim is called neither held nor violated."""
@@ -412,6 +421,7 @@ def test_a_machine_that_never_rests_is_inconclusive(backend: str) -> None:
     assert report.not_taken == ()
 
 
+@pytest.mark.unmeasured
 @pytest.mark.usefixtures("_little_to_spend")
 def test_a_store_keeps_an_engine_awake(backend: str) -> None:
     """P6, K5: components come and go, and are watched each time; what leads to what stays open."""
@@ -465,6 +475,7 @@ def test_messages_that_go_round_in_circles_are_inconclusive(backend: str) -> Non
     assert report.leads_to[0].held == 0
 
 
+@pytest.mark.unmeasured
 def test_a_message_that_is_never_over_is_no_violation(backend: str) -> None:
     """P6: it is told; a claim that something comes after it would find it."""
     bus_of: dict[str, EventBus] = {}

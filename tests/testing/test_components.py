@@ -143,6 +143,7 @@ def test_components_that_keep_the_contract_pass(
     check_component(factory, backend=backend_name, examples=5, seed=SEED)
 
 
+@pytest.mark.unmeasured
 def test_any_engine_that_keeps_the_contract_passes(backend_name: str) -> None:
     """P1: an engine is any object with the methods of one."""
     verdicts = examine(
@@ -191,12 +192,12 @@ HANDLES = {"K5": ("name without subscriptions",)}
 @pytest.mark.parametrize(
     ("factory", "engine", "lacking"),
     [
-        (Component, Engine, {}),
+        pytest.param(Component, Engine, {}, marks=pytest.mark.unmeasured),
         (Component, Older, STORES | RUNS),
         (Component, Running, STORES),
         (Component, Storing, RUNS),
         (make_plain, Engine, STARTS),
-        (Billing, Delegating, STARTS | HANDLES | RUNS),
+        pytest.param(Billing, Delegating, STARTS | HANDLES | RUNS, marks=pytest.mark.unmeasured),
     ],
 )
 def test_what_an_engine_or_a_component_lacks_is_unchecked(
@@ -209,6 +210,7 @@ def test_what_an_engine_or_a_component_lacks_is_unchecked(
     assert lacks(factory, engine, backend) == lacking
 
 
+@pytest.mark.unmeasured
 def test_a_violation_tells_the_clause_and_the_seed(backend_name: str) -> None:
     """P1: a violation has the clause, its sentence, what happened, and the seed."""
     raised = violation(backend_name, TellsTwice)

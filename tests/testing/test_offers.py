@@ -281,6 +281,7 @@ def test_clauses_that_name_none_are_refused(clauses: Any, error: type[Exception]
         check_bus(EventBus, backend="asyncio", clauses=clauses)
 
 
+@pytest.mark.unmeasured
 @pytest.mark.same_everywhere
 @pytest.mark.parametrize(("bus", "part", "clauses", "backend"), by_turns(CASES))
 def test_only_what_needs_a_part_is_not_offered(
@@ -442,6 +443,7 @@ def test_what_does_not_happen_again_is_flaky(fails: Any, again: int, backend: st
     assert f"\n\nflaky: of 10 more runs of this program, {again} broke the clause" in str(violation)
 
 
+@pytest.mark.unmeasured
 @pytest.mark.same_everywhere
 def test_a_violation_survives_copying(backend: str) -> None:
     """P5: and pickling, so that processes can check."""
@@ -452,6 +454,7 @@ def test_a_violation_survives_copying(backend: str) -> None:
     assert (pickled.args, vars(pickled)) == (violation.args, vars(violation))
 
 
+@pytest.mark.unmeasured
 @pytest.mark.same_everywhere
 def test_what_always_happens_is_not_flaky(backend: str) -> None:
     """P5: it has happened each of three times more."""
@@ -489,6 +492,7 @@ def burn(component: str) -> int:
     raise OSError(f"no {component}")
 
 
+@pytest.mark.unmeasured
 def test_an_error_is_shown_from_the_users_code_on(backend: str) -> None:
     """P5: the traceback of what a bus raises begins in the bus."""
     violation = verdicts(Burning, backend, only=("B6",))["B6"].violation

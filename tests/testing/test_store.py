@@ -123,6 +123,7 @@ async def shared(beside: PlainStore | None = None) -> AsyncGenerator[PlainStore]
     yield ForgetsTheLimit() if beside is None else beside
 
 
+@pytest.mark.unmeasured
 @pytest.mark.same_everywhere
 def test_a_violation_of_two_stores_says_that_there_are_two() -> None:
     """P1: the program makes both."""
