@@ -13,6 +13,7 @@ from flexiflow.testing._examiner import examine
 from flexiflow.testing._examiner.examine import _Search
 from flexiflow.testing._examiner.verdict import Verdict
 from flexiflow.testing._examiner.violation import EXAMPLES
+from flexiflow.testing._scheduling import run
 from flexiflow.testing._scheduling.checks import BACKENDS
 from flexiflow.testing._transport.subject import TransportSubject
 
@@ -95,6 +96,8 @@ def find_fault(
         else:
             with pytest.MonkeyPatch.context() as quickly:
                 quickly.setattr(examine, "_SETTINGS", _UNSHRUNK)
+                # What goes round in circles is given up sooner.
+                quickly.setattr(run, "MOST_TURNS", 20_000)
                 for examples in (*fewer, EXAMPLES):
                     [verdict] = search(examples=examples)
                     if verdict.violation is not None:

@@ -20,6 +20,7 @@ from properties.profile import (
     in_the_long_run,
 )
 from properties.reference.bus import Plain
+from properties.seeds import seed_for
 from properties.variants import VARIANTS
 
 CLAUSES = {clause.identifier: clause for clause in CONTRACT}
@@ -53,7 +54,14 @@ def test_another_bus_keeps_the_contract(backend: str, bus: type[Plain]) -> None:
 def test_a_fault_is_found_by_its_clause(fault: Fault, clause: str, backend: str) -> None:
     """P1: the clause that a fault breaks finds it, by a program of at most 5 operations."""
     find_fault(
-        partial(examine, BusSubject, [CLAUSES[clause]], fault.bus, backend=backend, seed=SEED),
+        partial(
+            examine,
+            BusSubject,
+            [CLAUSES[clause]],
+            fault.bus,
+            backend=backend,
+            seed=seed_for(fault.name, SEED),
+        ),
         most=5,
         # The more examples, the more crossings, of which each one is looked at.
         fewer=(20, 80),
