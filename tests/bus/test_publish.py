@@ -286,6 +286,7 @@ async def test_handlers_may_come_and_go_in_every_publish(mode: DeliveryMode) -> 
     assert calls == [1, 2, 4, 8, 16]
 
 
+@pytest.mark.unmeasured
 @each_mode
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("once", [False, True])

@@ -172,6 +172,7 @@ async def be_interrupted() -> int:
     return 0
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(
     ("end", "status", "told"), [(be_away, 2, "no answer"), (be_interrupted, 130, "")]
 )

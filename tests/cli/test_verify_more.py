@@ -43,6 +43,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.unmeasured
 def test_clauses_are_chosen(backend: str) -> None:
     """P5: with commas, or by several options; the table has no others."""
     chosen = ("--clause", "D1, B4", "--clause", "B7")
@@ -89,6 +90,7 @@ def test_a_violation_that_does_not_happen_again(folder: Path) -> None:
     assert ran.told == "held: 0, violated: 0, flaky: 1, seed: 5\n"
 
 
+@pytest.mark.unmeasured
 def test_violations_are_written_as_tests(folder: Path, backend: str) -> None:
     """P5: each fails by itself by an assertion, and passes once the bus is right."""
     (folder / "tests").mkdir()

@@ -226,6 +226,7 @@ class TestEntering:
                         assert not begun.is_set()
                         scope.cancel()
 
+    @pytest.mark.unmeasured
     def test_while_a_sender_is_cancelled_before_its_turn(self, backend: str) -> None:
         """M3: The work begins whenever running() is entered, though no message is handled."""
 
@@ -618,6 +619,7 @@ class TestNotRunning:
             with pytest.raises(EngineNotRunning):
                 await worker.component.handle_message({"type": "again"})
 
+    @pytest.mark.unmeasured
     def test_a_store_is_asked_each_second_of_virtual_time_too(
         self, backend: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -634,6 +636,7 @@ class TestNotRunning:
         with pytest.raises(ScenarioStuck):
             run_clocked(partial(run_for, 864.0, MemoryStateStore()), backend)
 
+    @pytest.mark.unmeasured
     def test_time_is_virtual_under_explore(self, backend: str) -> None:
         """M4: A day passes at once, also for times that are stored as time of day."""
         store = DictStore()

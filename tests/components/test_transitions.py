@@ -190,6 +190,7 @@ class TestFailures:
             await settle()
             assert scene.take_lines() == WHOLE
 
+    @pytest.mark.unmeasured
     @pytest.mark.parametrize("part", PARTS[1:])
     def test_let_the_timer_run_on(self, part: str, backend: str) -> None:
         """M1, M2: The source's timer sends its trigger when it would have without the message."""

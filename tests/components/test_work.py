@@ -666,6 +666,7 @@ class Relay:
 class TestSends:
     """A send to its own component from within the work."""
 
+    @pytest.mark.unmeasured
     @pytest.mark.parametrize("way", WAYS)
     @pytest.mark.parametrize("busy", [False, True])
     async def test_is_deferred_and_handled_in_running(self, way: str, *, busy: bool) -> None:

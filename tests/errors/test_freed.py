@@ -305,6 +305,7 @@ def _answering_late(name: str, data: object) -> Any:
     return checkpoint()
 
 
+@pytest.mark.unmeasured
 @each_mode
 @each_policy
 @pytest.mark.parametrize("accepts", [_raising, _answering_late])
@@ -449,6 +450,7 @@ def _observed_fatally(watch: Watch) -> Callable[[Any], object]:
     return observe
 
 
+@pytest.mark.unmeasured
 @each_mode
 @each_policy
 @pytest.mark.parametrize(

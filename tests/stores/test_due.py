@@ -123,6 +123,7 @@ class TestStored:
 
         run_clocked(scenario, backend)
 
+    @pytest.mark.unmeasured
     def test_trigger_that_changed_nothing_is_noted(self, backend: str) -> None:
         """M2: A trigger that was refused is stored as sent, so it is not sent after a restart."""
         rows = [ROWS[0], Transition("b", "late", "a", guard=never_passes)]
@@ -193,6 +194,7 @@ class TestRestart:
 
         run_clocked(scenario, backend)
 
+    @pytest.mark.unmeasured
     def test_state_that_was_left_sends_nothing(self, backend: str) -> None:
         """M2: The timer of a state that was left before the restart is gone."""
 
@@ -210,6 +212,7 @@ class TestRestart:
 
         run_clocked(scenario, backend)
 
+    @pytest.mark.unmeasured
     def test_clock_that_was_set_back(self, backend: str) -> None:
         """M2: Where the clock was set back, a loaded timer waits no longer than `after` says."""
 
@@ -226,6 +229,7 @@ class TestRestart:
 
         run_clocked(scenario, backend)
 
+    @pytest.mark.unmeasured
     @pytest.mark.parametrize("is_same", [False, True], ids=["other engine", "same engine"])
     def test_trigger_in_hand_is_sent_again(self, backend: str, *, is_same: bool) -> None:
         """M2: A trigger whose handling ended with `running()` is sent as it is entered again."""
@@ -292,6 +296,7 @@ def test_cancelled_anywhere(backend: str) -> None:
 class TestLoading:
     """Components that `running()` loads, since their stored time has come."""
 
+    @pytest.mark.unmeasured
     def test_loads_what_is_due_and_nothing_else(self, backend: str) -> None:
         """M2: A component stays out of memory until its time comes; then it is loaded."""
 
@@ -435,6 +440,7 @@ class TestLoading:
 
         run_clocked(scenario, backend)
 
+    @pytest.mark.unmeasured
     def test_under_every_schedule(self, backend: str) -> None:
         """M2: Whatever the order, an overdue trigger and messages are each handled once."""
 

@@ -264,6 +264,7 @@ class TestTwoEngines:
         assert store.kept["t"][1:3] == ("c", {"n": 71})
 
 
+@pytest.mark.unmeasured
 def test_two_engines_under_every_schedule(backend: str) -> None:
     """K3: Whatever the order, what is stored is a chain, and what `send` returned for is in it."""
 
@@ -579,6 +580,7 @@ async def quiet(seconds: float = 0.5) -> None:
     await sleep(seconds)
 
 
+@pytest.mark.unmeasured
 def test_two_engines_with_timers_and_work_under_every_schedule(backend: str) -> None:
     """K3: Timers and work of two engines save as messages do: each goes on from what is stored."""
     rows = [

@@ -235,6 +235,7 @@ class TestLoadedAgain:
             assert [n for who, n in order if who == name] == [*range(10)]
             assert store.kept[name].data == {"n": 10}
 
+    @pytest.mark.unmeasured
     def test_under_every_schedule(self, backend: str) -> None:
         """K5: Under any schedule no message is lost, none handled twice, and the bound holds."""
 
