@@ -28,14 +28,15 @@ from flexiflow.testing import (
     check_store,
     check_transport,
 )
-from flexiflow.testing._bus import programs as claims
+from flexiflow.testing._bus import refusal_programs as refusals
+from flexiflow.testing._bus import subscription_programs as subscribing
 from flexiflow.testing._bus.contract import CONTRACT
-from flexiflow.testing._bus.programs import serves_several_runs
 from flexiflow.testing._bus.scenes import SCENES
 from flexiflow.testing._bus.script import Publish, Script, Subscribe, Unsubscribe, UnsubscribeAll
 from flexiflow.testing._bus.stream_clauses import stream_script
 from flexiflow.testing._bus.stream_programs import survives_a_cancelled_reader
 from flexiflow.testing._bus.subject import BusSubject
+from flexiflow.testing._bus.subscription_programs import serves_several_runs
 from flexiflow.testing._component.contract import COMPONENT_CONTRACT
 from flexiflow.testing._component.subject import ComponentSubject
 from flexiflow.testing._examiner import kit
@@ -240,9 +241,9 @@ def test_what_a_bus_takes_but_fails_with_is_checked(backend: str) -> None:
 
 async def test_what_programs_use_does_what_it_says() -> None:
     """P1: also what a correct bus never calls."""
-    assert list(claims.generator(1)) == [1]
-    assert [each async for each in claims.async_generator(1)] == [1]
-    assert await claims.async_filter("a", 1)
+    assert list(refusals.generator(1)) == [1]
+    assert [each async for each in refusals.async_generator(1)] == [1]
+    assert await refusals.async_filter("a", 1)
     assert len({kit.Mark(), kit.Mark()}) == 1
     with pytest.raises(AssertionError, match="it is allowed"), refused(OSError, "it is allowed"):
         pass
@@ -409,8 +410,8 @@ def test_each_scene_holds(identifier: str, backend: str) -> None:
 
 def test_a_handler_in_a_cycle_is_not_kept(backend: str) -> None:
     """P1, B6: what is gone once cycles are collected does not stay in memory."""
-    options = (("end", claims.by_unsubscribing), ("delivery", "sequential"))
-    trace = BusSubject(Knotted, backend).attempt(Program(claims.forgets, options))
+    options = (("end", subscribing.by_unsubscribing), ("delivery", "sequential"))
+    trace = BusSubject(Knotted, backend).attempt(Program(subscribing.forgets, options))
     assert CLAUSES["B6"].judge(trace) is None
 
 

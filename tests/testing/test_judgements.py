@@ -12,7 +12,7 @@ from flexiflow.testing._bus import clauses as bus
 from flexiflow.testing._bus import delivery_clauses as delivery
 from flexiflow.testing._bus import failure_clauses as failures
 from flexiflow.testing._bus.expecting_programs import knows_each_instrument
-from flexiflow.testing._bus.programs import by_unsubscribing
+from flexiflow.testing._bus.subscription_programs import by_unsubscribing
 from flexiflow.testing._bus.term_programs import starts_nobody_that_was_ended
 from flexiflow.testing._bus.trace import AWAITABLE, BusTrace, Publication, Seat
 from flexiflow.testing._component.judgements import _reported as reported

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from hypothesis import strategies as st
 
-from flexiflow.testing._bus import programs as claims
+from flexiflow.testing._bus import handler_programs as handlers
+from flexiflow.testing._bus import refusal_programs as refusals
+from flexiflow.testing._bus import subscription_programs as subscribing
 from flexiflow.testing._bus.offers import (
     DELIVERY,
     FILTER,
@@ -286,7 +288,7 @@ B1 = Clause(
     "a bus is bound to no loop",
     "A bus needs no running loop to be made, holds nothing that is bound to one, and serves "
     "several runs one after another.",
-    programs(claims.serves_several_runs, runs=2),
+    programs(subscribing.serves_several_runs, runs=2),
     needs=(DELIVERY, ON_ERROR),
 )
 B2 = Clause(
@@ -296,7 +298,8 @@ B2 = Clause(
     "manager, and tells whether it is `active`; the same handler subscribed twice is two "
     "subscriptions, and a `subscribe` that is cancelled has subscribed nothing.",
     st.one_of(
-        often(4, programs(*claims.SUBSCRIPTIONS)), programs(claims.forgets, end=[claims.by_leaving])
+        often(4, programs(*subscribing.SUBSCRIPTIONS)),
+        programs(subscribing.forgets, end=[subscribing.by_leaving]),
     ),
     needs=(HASHABLE,),
     share=0.6,
@@ -306,8 +309,8 @@ B3 = Clause(
     "bad arguments fail at the call, and change nothing",
     "Bad arguments raise `ValueError` or `TypeError` at the call, and change nothing.",
     st.one_of(
-        programs(claims.refuses, error=[ValueError], bad=claims.BAD_VALUES),
-        programs(claims.refuses, error=[TypeError], bad=claims.BAD_TYPES),
+        programs(refusals.refuses, error=[ValueError], bad=refusals.BAD_VALUES),
+        programs(refusals.refuses, error=[TypeError], bad=refusals.BAD_TYPES),
     ),
 )
 B4 = Clause(
@@ -351,7 +354,9 @@ B6 = Clause(
             most_after=5,
             scheduled=False,
         ),
-        programs(claims.forgets, claims.keeps_what_is_of_another, end=claims.ENDINGS),
+        programs(
+            subscribing.forgets, subscribing.keeps_what_is_of_another, end=subscribing.ENDINGS
+        ),
     ),
     removals,
 )
@@ -360,7 +365,7 @@ B7 = Clause(
     "sync and async handlers",
     "A handler may be any callable, sync or async; a sync one runs inline, and if a call "
     "returns an awaitable, it is awaited.",
-    programs(claims.runs_inline, claims.calls, handler=claims.HANDLERS),
+    programs(handlers.runs_inline, handlers.calls, handler=handlers.HANDLERS),
     share=0.5,
 )
 B8 = Clause(
@@ -409,7 +414,8 @@ B10 = Clause(
     "In `subscribe`, `*` stands for exactly one segment, and `**`, as the last one, for one "
     "or more; `**` matches every event, the built-in ones included.",
     st.one_of(
-        often(3, _listening), programs(claims.hears_failures, pattern=("**", "event.handler.*"))
+        often(3, _listening),
+        programs(subscribing.hears_failures, pattern=("**", "event.handler.*")),
     ),
     hears,
     needs=(PATTERNS,),

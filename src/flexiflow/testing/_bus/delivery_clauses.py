@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from hypothesis import strategies as st
 
-from flexiflow.testing._bus import programs as claims
+from flexiflow.testing._bus import delivery_programs as deliveries
 from flexiflow.testing._bus.clauses import order
 from flexiflow.testing._bus.offers import DELIVERY, ON_ERROR, PRIORITY
 from flexiflow.testing._bus.script import Publish, Script, Subscribe, publishes, scripts
@@ -170,7 +170,7 @@ def _together(delivery: DeliveryMode) -> st.SearchStrategy[Case]:
 
 def _many(delivery: DeliveryMode) -> st.SearchStrategy[Case]:
     """Draw a program with more handlers than a script has."""
-    return programs(claims.starts_many, mode=[delivery])
+    return programs(deliveries.starts_many, mode=[delivery])
 
 
 def _telling(published: list[Publish]) -> Script:
@@ -257,9 +257,9 @@ D6 = Clause(
     "`publish` is a checkpoint at least once in `yield_every` publishes of the bus, which "
     "is 61 where nothing else was said.",
     programs(
-        claims.is_cancelled_in_time,
-        claims.yields_in_time,
-        claims.counts_what_it_publishes,
+        deliveries.is_cancelled_in_time,
+        deliveries.yields_in_time,
+        deliveries.counts_what_it_publishes,
         event=("a", "b"),
     ),
     needs=(DELIVERY,),

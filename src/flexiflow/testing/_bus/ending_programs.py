@@ -13,12 +13,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from flexiflow import HandlerCancelled, HandlerTimeout
-from flexiflow.testing._examiner.kit import (
-    Boom,
-    Exit,
-    ignore,
-    kept_cancellation,
-)
+from flexiflow.testing._examiner.kit import Boom, Exit, ignore, kept_cancellation
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

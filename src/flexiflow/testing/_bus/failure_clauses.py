@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from flexiflow._errors import HandlerCancelled
 from flexiflow.events import HANDLER_FAILED
+from flexiflow.testing._bus.delivery_programs import keeps_strays_in_a_shield
 from flexiflow.testing._bus.offers import DELIVERY, ON_ERROR
-from flexiflow.testing._bus.programs import keeps_strays_in_a_shield
 from flexiflow.testing._bus.script import (
     Publish,
     Script,

@@ -11,7 +11,11 @@ from flexiflow.testing._bus import receiving_programs as receiving
 from flexiflow.testing._bus import sight_programs as sights
 from flexiflow.testing._bus import telling_programs as telling
 from flexiflow.testing._bus import term_programs as terms
-from flexiflow.testing._bus.programs import by_leaving, by_unsubscribing, by_unsubscribing_all
+from flexiflow.testing._bus.subscription_programs import (
+    by_leaving,
+    by_unsubscribing,
+    by_unsubscribing_all,
+)
 from flexiflow.testing._bus.walk_programs import walking
 from flexiflow.testing._examiner.clause import drawn
 

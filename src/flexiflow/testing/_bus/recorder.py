@@ -14,14 +14,15 @@ from flexiflow.events import HANDLER_FAILED
 from flexiflow.testing._bus.offers import PRIORITY, USES
 from flexiflow.testing._bus.trace import AWAITABLE, Call, Publication, Seat, Watcher
 from flexiflow.testing._examiner.kit import awaitable, mark
-from flexiflow.testing._examiner.trace import NOBODY, Recorder, disguise, is_a, observing
+from flexiflow.testing._examiner.recorder import Recorder, disguise, observing
+from flexiflow.testing._examiner.trace import NOBODY, is_a
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
     from contextlib import AbstractContextManager
 
     from flexiflow.testing._bus.trace import BusTrace
-    from flexiflow.testing._examiner.trace import Handed
+    from flexiflow.testing._examiner.recorder import Handed
 
 _within: ContextVar[tuple[Call, ...]] = ContextVar("within", default=())
 MOST_STARTS: Final = 30

@@ -15,8 +15,8 @@ from flexiflow.testing._bus import room_programs as room
 from flexiflow.testing._bus import term_programs as terms
 from flexiflow.testing._bus import waiting_programs as waiting
 from flexiflow.testing._bus.plans import PLANS
-from flexiflow.testing._bus.programs import by_unsubscribing, by_unsubscribing_all
 from flexiflow.testing._bus.stream_clauses import stream_script
+from flexiflow.testing._bus.subscription_programs import by_unsubscribing, by_unsubscribing_all
 from flexiflow.testing._examiner.clause import each_of
 
 if TYPE_CHECKING:

@@ -11,13 +11,14 @@ import anyio
 from flexiflow._machine import StateMachine, Transition
 from flexiflow.events import HANDLER_FAILED, MESSAGE_RECEIVED, STATE_CHANGED
 from flexiflow.testing._component.judgements import HANDLED, Message
-from flexiflow.testing._examiner.trace import NOBODY, Recorder, disguise
+from flexiflow.testing._examiner.recorder import Recorder, disguise
+from flexiflow.testing._examiner.trace import NOBODY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
     from flexiflow.testing._component.judgements import ComponentTrace
-    from flexiflow.testing._examiner.trace import Handed
+    from flexiflow.testing._examiner.recorder import Handed
 
 NUMBER: Final = "number"
 """The key of a message under which it carries its number, to be recognised by."""

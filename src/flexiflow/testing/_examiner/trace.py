@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 import logging
-import math
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import wraps
-from inspect import iscoroutinefunction
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
-
-import anyio
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from flexiflow._text import safely
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
-    from contextlib import AbstractContextManager
-
-    Answers: TypeAlias = list[Any]
-    Handed: TypeAlias = tuple[tuple[Any, ...] | None, Answers]
-    Around: TypeAlias = Callable[..., AbstractContextManager[Handed]]
+    from collections.abc import Callable, Iterable
 
 _T = TypeVar("_T", bound="Trace")
 
@@ -229,94 +216,3 @@ def misreported(
     if (told[0].get("event_name"), told[0].get("component_name")) != (event, component):
         return f"{whose} was published with another event or component"
     return None
-
-
-observing: ContextVar[bool] = ContextVar("observing", default=False)
-
-
-class Recorder(logging.Handler, ABC):
-    """Notes what happens, and what is logged.
-
-    Args:
-        trace: where to note it.
-    """
-
-    def __init__(self, trace: Trace) -> None:
-        super().__init__()
-        self._entries = trace.entries
-
-    def note(
-        self,
-        what: str,
-        value: object = None,
-        *,
-        seat: int = NOBODY,
-        act: int = NOBODY,
-        component: str = "",
-    ) -> None:
-        """Note that something happened, here and now."""
-        task = anyio.get_current_task()
-        entry = Entry(
-            what,
-            seat,
-            value,
-            act,
-            self.who(seat, act, component),
-            component,
-            task.id,
-            task.parent_id,
-            self.seen(component),
-            anyio.current_effective_deadline() == -math.inf,
-            observing.get(),
-        )
-        self._entries.append(entry)
-
-    @abstractmethod
-    def who(self, seat: int, act: int, component: str) -> str:
-        """Return who did something, in words."""
-
-    @abstractmethod
-    def seen(self, component: str) -> object:
-        """Return the value of the context variable that scripts set, or a component's state."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Note a record of the log."""
-        self.note("logged", record)
-
-    @contextmanager
-    def noted(
-        self, begins: str, ends: str, value: object = None, *, fails: str = "failed", **where: Any
-    ) -> Generator[Answers]:
-        """Note the beginning and the end of a call; the block adds what it returned to a list."""
-        self.note(begins, value, **where)
-        answers: Answers = []
-        try:
-            yield answers
-        except BaseException as exc:
-            self.note(fails, exc, **where)
-            raise
-        self.note(ends, *answers, **where)
-
-
-def disguise(function: Callable[..., Any], around: Around) -> Callable[..., Any]:
-    """Return a function that calls another one within a context manager; async if that one is.
-
-    Args:
-        function: the other one.
-        around: called with the arguments; yields those to hand on, or None if the function is not
-            to be called, and a list to which what it returned is added.
-    """
-
-    async def async_call(*given: Any) -> Any:
-        with around(*given) as (arguments, answers):
-            answer = None if arguments is None else await function(*arguments)
-            answers.append(answer)
-        return answer
-
-    def call(*given: Any) -> Any:
-        with around(*given) as (arguments, answers):
-            answer = None if arguments is None else function(*arguments)
-            answers.append(answer)
-        return answer
-
-    return wraps(function)(async_call if iscoroutinefunction(function) else call)
