@@ -327,7 +327,7 @@ async def test_outside_the_block_it_is_closed() -> None:
 
 
 async def test_the_snapshot_is_taken_as_it_starts() -> None:
-    """B15, B5: Who subscribes before the publish begins is called."""
+    """B15, B5: A handler that is subscribed before the publish begins is called."""
     bus, desk = await make_bus()
     late = Desk()
     async with bus.background(limit=1) as background:

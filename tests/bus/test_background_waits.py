@@ -1,4 +1,4 @@
-"""Who waits for the publishes in the background, and is never made to wait for itself: B15."""
+"""Waiting for the publishes in the background; none waits for itself: B15."""
 
 from functools import partial
 from typing import Any

@@ -125,7 +125,7 @@ async def test_a_filter_that_raises_is_a_failure_of_its_own_subscription(
 
 @each_mode
 async def test_a_filter_that_raises_is_under_the_policy(mode: DeliveryMode) -> None:
-    """B8: under "raise" its exception leaves `publish`, and who comes later doesn't start."""
+    """B8: under "raise" its exception leaves `publish`, and later handlers don't start."""
     bus = EventBus()
     notes = await follow(bus, "before", priority=1)
     await bus.subscribe("a", "c", never, filter=refuse, priority=2)

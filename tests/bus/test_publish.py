@@ -1,4 +1,4 @@
-"""Who hears a publish, in which order, and what a handler may be: B4, B5, B7, B10, B11."""
+"""The handlers of a publish: which, in which order, of which kinds: B4, B5, B7, B10, B11."""
 
 import functools
 from collections.abc import Awaitable, Callable

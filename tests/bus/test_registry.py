@@ -166,7 +166,7 @@ def test_who_comes_and_goes_is_noticed_though_the_name_was_seen(event: str) -> N
 
 
 def test_a_subclass_of_str_counts_for_its_value() -> None:
-    """B3: how a subclass of str compares and hashes doesn't matter to who hears what."""
+    """B3: how a subclass of str compares and hashes does not change who hears an event."""
     registry = Registry(sequential=True)
     found(registry, "Order")
     subscription = add(registry, Insensitive("Order"))

@@ -88,7 +88,7 @@ async def test_a_backup_is_of_one_moment(url: str, copy: Path) -> None:
 
 
 async def test_a_backup_is_made_beside_a_bridge(url: str, copy: Path) -> None:
-    """X9: in the same process, too, it does no harm to who has the file open."""
+    """X9: it does no harm to a transport that has the file open in the same process."""
     transport = SqliteTransport(url.partition(":")[2])
     async with transport.connect() as connection:
         for number in range(1, 4):

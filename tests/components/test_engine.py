@@ -264,7 +264,7 @@ class TestRegister:
 
     @pytest.mark.parametrize("known", [False, True])
     async def test_send_asks_when_the_registration_was_cancelled(self, *, known: bool) -> None:
-        """C1, C2: Who waited for a registration that was given up asks for the component."""
+        """C1, C2: A task that waited for a cancelled registration asks for the component."""
         for _ in range(10):
             maker, victim, results = Maker(), Victim("scope", place=1), list[object]()
             engine = Engine(component_factory=maker if known else None)
@@ -346,7 +346,7 @@ class TestObservedRegistration:
         assert is_idle(engine)
 
     async def test_may_leave_a_message_in_hand(self) -> None:
-        """C3: Who asked for the component waits for the message that an observer began."""
+        """C3: The task that asked for it waits for the message that an observer began."""
         gate, engine = Gate(), Engine(component_factory=lambda name: Lamp(name, machine=slow))
         slow, results = switch(action=gate), list[object]()
         diary = await Diary().keep(engine.bus)

@@ -94,7 +94,7 @@ class TestFactory:
         assert is_idle(engine)
 
     async def test_order_of_senders_is_kept_across_the_making(self) -> None:
-        """C3: Who sent while the component was made, and after, is served in that order."""
+        """C3: Sends while the component is made, and after, are served in their order."""
         for _ in range(5):
             gate, engine_results, seen = Gate(), list[object](), list[int]()
             slow = switch(action=partial(note_after_a_checkpoint, seen))
@@ -289,7 +289,7 @@ class TestFactory:
             assert is_idle(engine)
 
     async def test_one_in_line_that_is_cancelled(self, anyio_backend: Backend) -> None:
-        """C2: The component is made once, also for who asks afterwards."""
+        """C2: The component is made once, also for a task that asks afterwards."""
         for style in styles(anyio_backend):
             calls, results = list[str](), list[object]()
             victim, gate = Victim(style), Gate()

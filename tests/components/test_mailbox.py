@@ -141,7 +141,7 @@ class TestAdoption:
     """Those who waited for a component to be made wait for the component."""
 
     async def test_keeps_the_order_behind_those_already_there(self) -> None:
-        """C3: Who waited for the making is served in the order of sending."""
+        """C3: Tasks that waited for the making are served in the order of sending."""
         own, line = Mailbox(), Mailbox()
         maker, second, third = (line.join() for _ in range(3))
         mine = [own.join(), own.join()]
@@ -198,7 +198,7 @@ class TestDeadlock:
     """Waiting for oneself, directly or through others."""
 
     async def test_one_within_a_handling_does_not_wait_for_it(self) -> None:
-        """C4: Who sends from within a handling is told from an outsider."""
+        """C4: A sender within a handling is told from an outsider."""
         mailbox, task = Mailbox(), Task()
         turn = task.handle(mailbox)
         assert not await has_come(task.join(mailbox))
@@ -216,7 +216,7 @@ class TestDeadlock:
         assert list(in_line(mailbox)) == [turn, *waiting]
 
     async def test_deferred_message_has_a_turn_of_its_own(self) -> None:
-        """C4: Who was left by the handling of one message is an outsider to the next one."""
+        """C4: A task left behind by the handling of one message is an outsider to the next one."""
         mailbox, task = Mailbox(), Task()
         task.handle(mailbox)
         child = Task(task)
@@ -254,7 +254,7 @@ class TestDeadlock:
         assert [turn.would_deadlock for turn in turns] == [False] * (size - 1) + [True]
 
     async def test_ring_may_close_through_an_outer_handling(self) -> None:
-        """C4: Who waits within an inner handling keeps the outer one waiting too."""
+        """C4: A task that waits within an inner handling keeps the outer one waiting too."""
         outer, inner, other = Mailbox(), Mailbox(), Mailbox()
         one, two = Task(), Task()
         one.handle(outer)

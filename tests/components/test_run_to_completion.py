@@ -483,7 +483,7 @@ class TestRings:
 
     @pytest.mark.parametrize("dissolves", [False, True])
     async def test_ring_that_closes_as_a_component_is_there(self, *, dissolves: bool) -> None:
-        """C1, C4: Who waited for a component is looked at again when it is there, and once more.
+        """C1, C4: A sender that waited for a component is looked at again when it is there.
 
         A ring that is gone by the time that its closing is noticed leaves no message lying about.
         """

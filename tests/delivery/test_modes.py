@@ -471,7 +471,7 @@ async def test_nothing_runs_on_when_the_publishers_task_was_cancelled_natively(
 
 @at_once
 async def test_a_publish_that_is_cancelled_in_time_starts_few(mode: DeliveryMode) -> None:
-    """D4: who has not started when the cancellation arrives never starts."""
+    """D4: a handler that has not started when the cancellation arrives never starts."""
     bus = EventBus(delivery=mode)
 
     async def wait(data: object) -> None:

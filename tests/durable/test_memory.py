@@ -95,7 +95,7 @@ def test_a_producer_is_forgotten_after_the_window(backend: str) -> None:
 
 
 def test_a_waiting_worker_is_given_what_the_dead_one_held(backend: str) -> None:
-    """X1: who waits when another's lease runs out is given at that moment what it held."""
+    """X1: a worker that waits as another's lease runs out is given at once what that held."""
 
     async def scenario() -> tuple[float, bool]:
         async with MemoryTransport().connect() as connection:
@@ -162,7 +162,7 @@ async def test_a_group_that_is_forgotten_leases_nothing() -> None:
 
 
 async def test_a_worker_leaves_only_for_itself() -> None:
-    """X4: who was another worker of that name ends nobody's membership."""
+    """X4: a former worker of that name ends nobody's membership."""
     async with MemoryTransport().connect() as connection:
         await connection.join(MEMBER)
         await connection.leave(NAMESAKE)

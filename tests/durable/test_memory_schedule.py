@@ -213,7 +213,7 @@ def test_what_is_due_comes_into_a_full_log(backend: str) -> None:
 
 
 def test_who_waits_is_woken_when_a_record_is_due(backend: str) -> None:
-    """Y3: a worker, and who looks on; by what was scheduled before they waited, and meanwhile."""
+    """Y3: a worker, and a reader; by records scheduled before they waited, and meanwhile."""
 
     async def scenario(connection: Connection) -> list[tuple[bytes, float]]:
         came, began = list[tuple[bytes, float]](), anyio.current_time()

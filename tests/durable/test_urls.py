@@ -145,7 +145,7 @@ def test_what_is_no_text_is_no_url(url: Any) -> None:
     ],
 )
 def test_a_password_is_never_shown(url: str) -> None:
-    """X6: whatever is wrong with a URL, and wherever it is cut apart, its password is secret."""
+    """X6: however wrong a URL is, and wherever it is cut apart, its password is secret."""
     with pytest.raises(ValueError, match=r".") as refused:
         transport_from_url(url)
     assert SECRET not in str(refused.value)

@@ -486,7 +486,7 @@ async def test_only_the_last_failure_is_kept(
 
 
 def test_name_docstring_and_signature_are_the_functions_own() -> None:
-    """R2: also for who doesn't look behind a wrapper."""
+    """R2: also for code that doesn't look behind a wrapper."""
     retried = retry_async(ready)
     assert (retried.__name__, retried.__qualname__) == ("ready", "ready")
     assert (retried.__doc__, retried.__module__) == ("Multiply.", __name__)

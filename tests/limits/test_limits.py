@@ -185,7 +185,7 @@ class TestWithin:
         assert all(task.join(limiter).would_deadlock for limiter in limiters)
 
     async def test_call_that_is_over_counts_no_more(self) -> None:
-        """V2: Who was left by a call is an outsider to the next one."""
+        """V2: A task that a call left behind is an outsider to the next one."""
         limiter, task = Limiter(1), Task()
         task.handle(limiter)
         child = Task(task)

@@ -1,4 +1,4 @@
-"""Who may wait, and who would wait for ever: V2, in programs that are drawn."""
+"""Calls that may wait, and those that would wait for ever: V2, in programs that are drawn."""
 
 from collections.abc import Sequence
 from copy import deepcopy

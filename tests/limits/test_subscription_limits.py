@@ -139,7 +139,7 @@ async def test_filter_that_raises_after_the_wait_gives_up_the_slot(mode: Deliver
 
 @each_mode
 async def test_once_is_used_up_after_the_wait(mode: DeliveryMode) -> None:
-    """V2, B9: Who waits has not used it, and of those who waited only one starts."""
+    """V2, B9: A call that waits has not used it, and of those that waited only one starts."""
     bus, desk = EventBus(delivery=mode), Desk()
     subscription = await bus.subscribe(
         "a", "c", desk, limit=1, once=True, filter=lambda name, data: data > 1
@@ -158,7 +158,7 @@ async def test_once_is_used_up_after_the_wait(mode: DeliveryMode) -> None:
 
 @each_mode
 async def test_one_unsubscribed_while_it_waits_never_starts(mode: DeliveryMode) -> None:
-    """V2, B5: Who waits has not started; when its turn comes, the next in line has it."""
+    """V2, B5: A call that waits has not started; when its turn comes, the next in line has it."""
     bus, desk = EventBus(delivery=mode), Desk()
     subscription = await bus.subscribe("a", "c", desk, limit=1, filter=accept)
     with fail_after(PATIENCE):

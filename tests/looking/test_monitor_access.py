@@ -1,4 +1,4 @@
-"""Who may look at a monitor: L8."""
+"""The requests that a monitor answers: L8."""
 
 from typing import Any
 

@@ -31,7 +31,7 @@ async def deadlocked(bus: EventBus, event: str = EVENT) -> StreamDeadlock:
 
 
 class TestRefused:
-    """Who would wait for itself."""
+    """Tasks that would wait for themselves."""
 
     @each_mode
     @each_buffer
@@ -126,7 +126,7 @@ class TestRefused:
 
 
 class TestAllowed:
-    """Who waits for others."""
+    """Tasks that wait for others."""
 
     @each_buffer
     async def test_a_reader_in_another_task_is_waited_for(self, buffer: int) -> None:
@@ -230,7 +230,7 @@ class TestAllowed:
         assert failures == []
 
     async def test_a_stream_that_ends_meanwhile_refuses_nobody(self) -> None:
-        """S3: Who lets others read finds that the block has ended, and goes on."""
+        """S3: A task that lets others read finds that the block has ended, and goes on."""
         bus = EventBus()
         events = bus.stream(EVENT, buffer=0)
         await events.__aenter__()

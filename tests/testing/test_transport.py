@@ -165,7 +165,7 @@ class Dreaming(Plain):
 
 
 class Shy:
-    """A lease that gives nothing to who does not wait for it first."""
+    """A lease that gives nothing unless it is waited for first."""
 
     def __init__(self, lease: Any) -> None:
         self.lease = lease
@@ -280,7 +280,7 @@ def test_what_is_wrong_is_raised(backend: str) -> None:
 
 
 def test_a_transport_may_take_its_time(backend: str) -> None:
-    """X1: what was stored need not be given at once to who does not wait."""
+    """X1: a record need not be given at once to a worker that does not wait."""
     [verdict] = examine(TransportSubject, [CLAUSES["X2"]], Slow, backend=backend, **QUICK)
     assert verdict.violation is None
 

@@ -331,7 +331,7 @@ async def test_a_worker_is_given_all_that_is_due(
 
 @pytest.mark.parametrize("partitions", [None, 1])
 async def test_who_waits_is_woken_when_a_record_is_due(path: Path, partitions: int | None) -> None:
-    """Y3: though nobody else looks: a worker, and who looks on; by the record that is due first."""
+    """Y3: a waiting worker and a reader are woken by the record that is due first."""
     transport = SqliteTransport(path, partitions=partitions, poll_interval=NEVER)
     async with transport.connect() as connection, transport.connect() as other:
         lease = await leased(connection, worker())

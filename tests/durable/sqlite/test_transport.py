@@ -106,7 +106,7 @@ async def test_a_repeated_batch_is_stored_once(path: Path, clock: Clock) -> None
 
 
 async def test_a_producer_is_forgotten_after_the_window(path: Path, clock: Clock) -> None:
-    """X2: who has not stored for longer than the window is remembered no more."""
+    """X2: a producer that has not stored for longer than the window is forgotten."""
     async with SqliteTransport(path, idempotency_window=5).connect() as connection:
         await connection.store(batch(1, "a"))
         clock.now += 5.5
@@ -478,7 +478,7 @@ async def test_who_waits_finds_what_another_process_stored(path: Path) -> None:
 
 
 async def test_to_look_takes_no_lock(path: Path) -> None:
-    """X6: who has nothing to get does not disturb who writes, nor wait for it."""
+    """X6: a worker with nothing to get does not disturb a writer, nor wait for it."""
     async with one_lease(path) as (_, lease):
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")

@@ -142,7 +142,7 @@ async def joins_in_each_plan(
 async def asks_nobody_that_has_ended(
     bus: EventBus, *, plan: Plan, how: str, delivery: DeliveryMode
 ) -> None:
-    """The filter of who was unsubscribed before its turn is not asked."""
+    """The filter of a handler that was unsubscribed before its turn is not asked."""
     asked: Heard = []
 
     async def first(_: object) -> None:

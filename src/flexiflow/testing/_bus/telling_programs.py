@@ -120,7 +120,7 @@ async def tells_of_its_filter(
     delivery: DeliveryMode,
     policy: ErrorPolicy,
 ) -> None:
-    """What the filter of an expectation raises is raised to who waits, or else reported."""
+    """What the filter of an expectation raises is raised to a waiting task, or else reported."""
     await bus.subscribe("event.handler.failed", "c", heard.append)
 
     def boom(_: str, __: object) -> bool:
