@@ -2,11 +2,16 @@
 
 import re
 from collections.abc import Callable
+from threading import Event
+from threading import enumerate as enumerate_threads
 from typing import Any
+from weakref import ref
 
+import anyio
 import pytest
-from anyio import CancelScope, create_task_group, fail_after, wait_all_tasks_blocked
+from anyio import CancelScope, create_task_group, fail_after, to_thread, wait_all_tasks_blocked
 from anyio import Event as Flag
+from anyio.lowlevel import checkpoint
 
 from flexiflow import Component, Engine, EventBus, StateMachine, Transition
 from flexiflow._bus import dispatcher_of
@@ -111,6 +116,64 @@ async def test_nothing_is_kept_once_nobody_looks(clock: Clock) -> None:
     third = await news(monitor, second)
     assert (second["look"], second["published"], second["events"]) == (2, 0, [])
     assert [name for _, name, _ in third["events"]] == ["tock"]
+
+
+@pytest.mark.parametrize("looks_on", [False, True])
+async def test_payloads_of_a_quiet_bus_are_let_go(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, *, looks_on: bool
+) -> None:
+    """L8: no other event needs to be published for that; who looks again in time sees them."""
+    time_is_up, asleep = Event(), Event()
+
+    def wait(_: float) -> None:
+        asleep.set()
+        time_is_up.wait(PATIENCE)
+
+    monkeypatch.setattr(looking, "sleep", wait)
+    bus = EventBus()
+    monitor = Monitor(bus)
+    first = await news(monitor)
+    payload = Odd()
+    kept = ref(payload)
+    await bus.publish("tick", payload)
+    del payload
+    with fail_after(PATIENCE):
+        if looks_on:
+            clock.now = 4.0
+            assert len((await news(monitor, first))["events"]) == 1
+        asleep.clear()
+        time_is_up.set()
+        await to_thread.run_sync(asleep.wait, PATIENCE)
+        clock.now = 8.0 if looks_on else 4.9
+        assert kept() is not None
+        clock.now = 10.0
+        while kept() is not None:
+            await checkpoint()
+    assert observed(bus) == [HANDLER_FAILED]
+
+
+def test_payloads_outlive_no_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """L8: a loop that is over need not be asked."""
+    may_end = Event()
+
+    def wait(_: float) -> None:
+        may_end.wait(PATIENCE)
+
+    monkeypatch.setattr(looking, "sleep", wait)
+    bus = EventBus()
+    threads = set(enumerate_threads())
+
+    async def look() -> ref[Odd]:
+        await news(Monitor(bus))
+        payload = Odd()
+        await bus.publish("tick", payload)
+        return ref(payload)
+
+    kept = anyio.run(look)
+    may_end.set()
+    for each in set(enumerate_threads()) - threads:
+        each.join(PATIENCE)
+    assert kept() is None
 
 
 @pytest.mark.parametrize("number", ["-1", "x", "", "9" * 5_000, "1e3", "%D9%A3"])

@@ -207,7 +207,7 @@ class Monitor:
             self._looks += 1
             passing = self._passing = Passing(self._looks, _MOST_EVENTS)
             try:
-                await passing.begin(self._bus)
+                await passing.begin(self._bus, _PATIENCE)
             except BaseException:
                 self._passing = None
                 raise

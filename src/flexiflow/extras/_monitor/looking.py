@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import islice
-from math import inf
 from reprlib import Repr
-from time import monotonic, time
+from threading import Thread
+from time import monotonic, sleep, time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
+
+from anyio.from_thread import run_sync
+from anyio.lowlevel import current_token
 
 from flexiflow._text import printable, safely, shorten, show_failure
 from flexiflow.events import HANDLER_FAILED
@@ -18,6 +21,8 @@ from flexiflow.extras._monitor import OWNER
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from contextlib import AbstractContextManager
+
+    from anyio.lowlevel import EventLoopToken
 
     from flexiflow import Component, Event, EventBus
 
@@ -145,6 +150,8 @@ class Passing:
 
     A filter costs a publish less than a handler does, and an instrument several times as much.
 
+    A thread sees to its end on a quiet bus: no task of the monitor lasts longer than a request.
+
     Args:
         look: a number that tells this look from those before.
         most: how many events are kept.
@@ -161,11 +168,13 @@ class Passing:
         self.has_ended = False
         self._last: deque[tuple[str, Any]] = deque(maxlen=most)
         self._keep = self._last.append
-        self._until = inf
+        self._until = 0.0
         self._stack = ExitStack()
 
-    async def begin(self, bus: EventBus) -> None:
-        """Keep the events of a bus from now on."""
+    async def begin(self, bus: EventBus, seconds: float) -> None:
+        """Keep the events of a bus for some seconds from now, or longer if somebody looks on."""
+        self.look_on(seconds)
+        Thread(target=self._wait, args=(current_token(),), daemon=True).start()
         subscription = await bus.subscribe("**", OWNER, _handle, priority=1, filter=self._see)
         self._stack.enter_context(subscription)
 
@@ -177,14 +186,25 @@ class Passing:
         """Keep an event, and return False: it is not to be handled."""
         self.count += 1
         self._keep((name, payload))
-        if not self.count % _EVERY and monotonic() > self._until:
-            self._end()
+        if not self.count % _EVERY:
+            self._end_in_time()
         return False
 
-    def _end(self) -> None:
+    def _wait(self, loop: EventLoopToken) -> None:
+        """Be a thread that lets go of a quiet bus: it asks the event loop when time is up."""
+        with suppress(RuntimeError):
+            while not self.has_ended:
+                sleep(max(self._until - monotonic(), 0))
+                run_sync(self._end_in_time, token=loop)
+        # The loop may be over.
         self.has_ended = True
         self._last.clear()
-        self._stack.close()
+
+    def _end_in_time(self) -> None:
+        if monotonic() >= self._until:
+            self.has_ended = True
+            self._last.clear()
+            self._stack.close()
 
     def since(self, number: int) -> Iterator[tuple[int, str, str]]:
         """Yield the number, name and payload of the events after one, payloads as text."""
