@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import secrets
 import socket
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 _NEEDED: Final = ("hypercorn", "starlette")
 _GRACE: Final = 1.0
 """Seconds that a request may go on when the run has ended."""
-_PATIENCE: Final = 5_000
-"""Milliseconds after which a browser that reads nothing of an answer is given up."""
 _ADDRESS: Final = re.compile(
     r"(?:(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):)?(?P<port>[0-9]{1,5})"
 )
@@ -90,7 +89,10 @@ class MonitorServer:
         async def serve_until_stopped() -> None:
             # Shielded: on asyncio it fails when it is cancelled.
             with anyio.CancelScope(shield=True):
-                await serve(monitor, config, shutdown_trigger=stopped.wait)
+                async with anyio.create_task_group() as helpers:
+                    helpers.start_soon(_hang_up_after, stopped, port)
+                    await serve(monitor, config, shutdown_trigger=stopped.wait)
+                    helpers.cancel_scope.cancel()
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(serve_until_stopped)
@@ -106,7 +108,29 @@ def _listening(host: str, port: int) -> socket.socket:
         made = socket.create_server((host.strip("[]"), port), family=family)
     except OSError as exc:
         raise CannotRun(f"--monitor can't use {host}:{port}: {exc.strerror or exc}") from exc
-    # Hypercorn would wait without limit for a browser that reads nothing. Only Linux has this.
-    with suppress(AttributeError, OSError):
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _PATIENCE)
     return made
+
+
+async def _hang_up_after(stopped: anyio.Event, port: int) -> None:
+    """Close the connections that are still there some time after the server was stopped.
+
+    Hypercorn would wait without limit for a browser that reads nothing: on asyncio until it has
+    read what was written, and on trio since sending is shielded. It keeps the connections to
+    itself; the garbage collector knows them all the same.
+    """
+    await stopped.wait()
+    await anyio.sleep(_GRACE)
+    for each in gc.get_objects():
+        if issubclass(type(each), socket.socket) and _is_connection(each, port):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+
+def _is_connection(found: socket.socket, port: int) -> bool:
+    """Return whether a socket is a connection that was accepted at a port."""
+    if found.family not in (socket.AF_INET, socket.AF_INET6):
+        return False
+    try:
+        return bool(found.getsockname()[1] == port and found.getpeername())
+    except OSError:
+        return False
