@@ -59,6 +59,24 @@ def test_a_place_where_no_file_can_be_is_refused(target: str, tmp_path: Path, pl
     assert "the report can't be written to " in ran.told
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+@pytest.mark.parametrize("is_read", [False, True])
+def test_a_pipe_is_written_if_somebody_reads_it(
+    target: str, tmp_path: Path, *, is_read: bool
+) -> None:
+    """L7: without a reader nothing is run, since the run would never end."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK) if is_read else None
+    ran = run("run", target, "--report", str(pipe), "--quiet", lines=[send("lamp")])
+    if reader is not None:
+        assert (ran.status, os.read(reader, 15)) == (0, b"<!DOCTYPE html>")
+        os.close(reader)
+        return
+    assert ran.status == 2
+    assert f"the report can't be written to {pipe}: a pipe that somebody reads already" in ran.told
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_a_full_disk_is_told(target: str) -> None:
     """L7: and leads to status 1, below which the summary still is."""

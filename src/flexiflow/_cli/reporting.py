@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, TextIO, final
 
 from flexiflow._cli.observing import WATCHERS
 from flexiflow._cli.problems import CannotRun
@@ -34,6 +35,7 @@ class Report:
     """
 
     _recorder: Recorder
+    _pipe: int | None
 
     def __init__(self, path: str, title: str) -> None:
         missing = [each for each in _NEEDED if find_spec(each) is None]
@@ -53,6 +55,7 @@ class Report:
                 f"the report would replace {one_line(path)}, which is not a report: another name "
                 "would be right"
             )
+        self._pipe = _opened_pipe(path) if self._path.is_fifo() else None
 
     def watch(
         self, engine: Engine, place: Callable[[], int]
@@ -85,11 +88,33 @@ class Report:
 
         page = make_page(self._recorder, title=self._title, summary=summary)
         try:
-            self._path.write_text(page, encoding="utf-8")
+            with self._opened() as file:
+                file.write(page)
         except OSError as exc:
             tell(f"flexiflow: the report can't be written: {show_exception(exc)}")
             return False
         return True
+
+    def _opened(self) -> TextIO:
+        if self._pipe is None:
+            return self._path.open("w", encoding="utf-8")
+        return os.fdopen(self._pipe, "w", encoding="utf-8")
+
+
+def _opened_pipe(path: str) -> int:
+    """Return the descriptor of a named pipe.
+
+    It is opened before the run, since after it `open` would wait for a reader without limit.
+    """
+    try:
+        opened = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError as exc:
+        raise CannotRun(
+            f"the report can't be written to {one_line(path)}: a pipe that somebody reads already "
+            "would be right"
+        ) from exc
+    os.set_blocking(opened, True)
+    return opened
 
 
 def _is_replaceable(path: Path) -> bool:
