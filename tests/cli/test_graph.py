@@ -11,6 +11,7 @@ import pytest
 
 from flexiflow import Component, Engine, EventBus, State, StateMachine, Transition, on
 from flexiflow._cli.graph import as_mermaid, as_svg, look_at
+from flexiflow._cli.problems import CannotRun
 from tests.cli.command_line import run, write_target
 
 MACHINE = StateMachine("open", [Transition("open", "close", "shut")])
@@ -278,6 +279,27 @@ async def test_machines_of_names_that_look_the_same_are_both_drawn() -> None:
         *("The states of a b", "early"),
         *("The states of a b", "late"),
     ]
+
+
+async def test_the_parts_of_a_long_label_are_those_of_the_machine() -> None:
+    """L6: a trigger may look as if it had a guard and an action of its own."""
+    pytest.importorskip("pygraphviz", reason="pygraphviz is not installed")
+    rows = [Transition("open", "shut [now] / quietly", "shut", action=print)]
+    engine = Engine()
+    await engine.register(Component("door", machine=StateMachine("open", rows)))
+    svg = as_svg(await look_at(engine, ["door"], "the target"))
+    assert [*map(str.strip, texts(svg)[-2:])] == ["shut [now] / quietly", "/ print"]
+
+
+async def test_a_drawing_that_nobody_could_read_is_refused() -> None:
+    """L6: it would take Graphviz minutes; the message says how many arrows there may be."""
+    pytest.importorskip("pygraphviz", reason="pygraphviz is not installed")
+    rows = [Transition("open", f"knock {number}", "open") for number in range(1_000)]
+    engine = Engine()
+    await engine.register(Component("door", machine=StateMachine("open", rows)))
+    await engine.bus.subscribe("ring", "bell", print)
+    with pytest.raises(CannotRun, match="at most 1,000 arrows, and this one would have 1,001: "):
+        as_svg(await look_at(engine, (), "the target"))
 
 
 def test_svg_needs_a_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

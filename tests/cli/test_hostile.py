@@ -409,7 +409,7 @@ def test_bridge_shows_nothing_as_it_is(
 async def test_graph_shows_no_name_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     """L6: in the heading a name is text, neither Markdown nor HTML."""
     engine = Engine()
-    await engine.register(Billing("<script>[a](b)_c_\\ ~~d~~ | $e$ &lt;"))
+    await engine.register(Billing("<script>[a](b)_c_\\ ~~d~~ | $e$ &lt; \\! \\"))
     await engine.register(Billing(HOSTILE))
     await engine.bus.subscribe(named(HOSTILE), HOSTILE, id)
     write(sys.stdout, as_mermaid(await look_at(engine, (), "the target")))
@@ -417,7 +417,7 @@ async def test_graph_shows_no_name_as_it_is(capsys: pytest.CaptureFixture[str]) 
     (heading,) = [line for line in drawn.splitlines() if line.startswith("State machine of ")]
     assert is_harmless(drawn)
     assert heading.startswith(
-        r"State machine of \<script\>\[a\](b)\_c\_\\ \~\~d\~\~ \| \$e\$ \&lt;, \<b\>'\*\\x1b\]0;own"
+        r"State machine of \<script\>\[a\](b)\_c\_\ \~\~d\~\~ \| \$e\$ \&lt; \\! \\, \<b\>'\*\x1b"
     )
     assert drawn.count("```") == 4
     assert MACHINE.mermaid() in drawn

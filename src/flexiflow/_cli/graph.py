@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from flexiflow import Component, Engine, StateMachine, Transition
 
 _MOST_NAMED = 5
+_MOST_ARROWS = 1_000
 
 
 class Reach(NamedTuple):
@@ -109,7 +110,8 @@ def as_mermaid(graph: Graph) -> str:
     blocks = chart if graph.has_chart else []
     for machine, names in graph.machines.items():
         arrows = (
-            (source, label_of(row, escape), target) for source, row, target in arrows_of(machine)
+            (source, " ".join(label_of(row, escape)), target)
+            for source, row, target in arrows_of(machine)
         )
         diagram = draw(machine.initial, machine.states, machine.details, arrows)
         blocks.append(_block(f"State machine of {enumerate_names(names, in_markdown)}", diagram))
@@ -120,10 +122,18 @@ def as_svg(graph: Graph) -> str:
     """Draw the same as one SVG that stands alone.
 
     Raises:
-        CannotRun: `pygraphviz` is not installed.
+        CannotRun: `pygraphviz` is not installed, or there is too much for one drawing.
     """
     if find_spec("pygraphviz") is None:
         raise CannotRun("--format svg needs pygraphviz: run pip install 'flexiflow[report]'")
+    arrows = sum(len([*arrows_of(machine)]) for machine in graph.machines)
+    arrows += len(graph.reaches)
+    if arrows > _MOST_ARROWS:
+        # Nobody could read it; and to lay out twice as many may take Graphviz minutes.
+        raise CannotRun(
+            f"an SVG has at most {_MOST_ARROWS:,} arrows, and this one would have {arrows:,}: "
+            "names of fewer components, or --format mermaid, would be right"
+        )
     # Imported only here: Mermaid needs no library.
     from flexiflow._cli.graph_drawing import draw_sheet  # noqa: PLC0415
 
@@ -159,16 +169,19 @@ def _ids(letter: str, names: Iterable[str]) -> dict[str, str]:
     return {name: f"{letter}{number}" for number, name in enumerate(distinct, 1)}
 
 
-def label_of(row: Transition, shown: Callable[[str], str]) -> str:
-    """Return what stands beside an arrow as UML has it: `trigger [guard] / action`.
+def label_of(row: Transition, shown: Callable[[str], str]) -> list[str]:
+    """Return the parts of what stands beside an arrow as UML has it: `trigger [guard] / action`.
 
     Args:
         row: the transition.
         shown: escapes each text of a user.
     """
-    guard = "" if row.guard is None else f" [{shown(describe(row.guard))}]"
-    action = "" if row.action is None else f" / {shown(describe(row.action))}"
-    return f"{shown(row.trigger)}{guard}{action}"
+    parts = [shown(row.trigger)]
+    if row.guard is not None:
+        parts.append(f"[{shown(describe(row.guard))}]")
+    if row.action is not None:
+        parts.append(f"/ {shown(describe(row.action))}")
+    return parts
 
 
 def enumerate_names(names: list[str], shown: Callable[[str], str]) -> str:

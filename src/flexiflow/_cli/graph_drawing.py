@@ -78,8 +78,7 @@ def _plain(text: str) -> str:
     return printable(shorten(text))
 
 
-def _on_lines(label: str) -> str:
-    """Return a label with its guard and its action on lines of their own, if it is long."""
-    if len(label) <= _LONGEST_LABEL:
-        return label
-    return label.replace(" [", "\n[", 1).replace(" / ", "\n/ ", 1)
+def _on_lines(parts: list[str]) -> str:
+    """Return a label on one line, or each of its parts on a line of its own if it is long."""
+    label = " ".join(parts)
+    return label if len(label) <= _LONGEST_LABEL else "\n".join(parts)

@@ -9,8 +9,9 @@ from flexiflow._text import printable
 
 _LONGEST = 500
 
-# The characters that mean something within a line of Markdown, GitHub's Markdown and HTML included.
-_MARKDOWN = re.compile(r"[\\*_\[\]<>&~|$]")
+# What means something within a line of Markdown, GitHub's Markdown and HTML included. A backslash
+# does before punctuation alone; as in \x07, it is left as it is for those who read the source.
+_MARKDOWN = re.compile(r"[*_\[\]<>&~|$]|\\(?=[!-/:-@\[-`{-~]|\Z)")
 
 
 def one_line(text: str) -> str:
