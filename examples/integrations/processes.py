@@ -8,10 +8,12 @@ processor of its own, and publishes them. This process hears them, and prints th
 
 import argparse
 import multiprocessing
+import os
 import tempfile
 from functools import partial
 from pathlib import Path
 from signal import SIGINT, SIGTERM
+from threading import Thread
 from typing import Any
 
 import anyio
@@ -55,8 +57,16 @@ async def work(path: Path) -> None:
             await anext(signals)
 
 
+def end_with_parent() -> None:
+    """Ask this worker to end when the process that has started it is gone, however it ended."""
+    parent: Any = multiprocessing.parent_process()
+    parent.join()
+    os.kill(os.getpid(), SIGTERM)
+
+
 def begin(path: Path, backend: str) -> None:
     """Be what a worker process runs: everything that it uses is made here, in that process."""
+    Thread(target=end_with_parent, daemon=True).start()
     anyio.run(work, path, backend=backend)
 
 

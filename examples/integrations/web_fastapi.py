@@ -5,6 +5,7 @@
 uvicorn serves it, on uvloop. The shop is that of `web_starlette.py`.
 """
 
+import json
 import os
 import signal
 import sys
@@ -14,9 +15,10 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request, Response, WebSocket
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from live_events import LiveEvents
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 
 from flexiflow import EventBus
 from flexiflow.extras import durable
@@ -32,6 +34,13 @@ class Order(BaseModel):
 
     item: str
     amount: int = 1
+
+    @field_validator("item")
+    @classmethod
+    def check_unicode(cls, item: str) -> str:
+        r"""Refuse half a character, such as "\ud83d", which no answer could contain."""
+        item.encode()
+        return item
 
 
 @asynccontextmanager
@@ -53,6 +62,13 @@ async def place(order: Order) -> Order:
     """Place an order, which is stored before this returns."""
     await bus.publish("order.placed", order.model_dump())
     return order
+
+
+@app.exception_handler(RequestValidationError)
+async def explain(_request: Request, exc: Any) -> Response:
+    """Tell what is wrong with an order, in ASCII: FastAPI itself would fail at half a character."""
+    told = json.dumps({"detail": exc.errors()}, default=str)
+    return Response(told, 422, media_type="application/json")
 
 
 @app.exception_handler(durable.TransportError)

@@ -123,6 +123,25 @@ def test_spawned_workers_share_the_events() -> None:
     assert end == "all workers have ended"
 
 
+STARTED_AND_LEFT = """
+import os, pathlib, signal, sys
+from multiprocessing import get_context
+sys.path.insert(0, sys.argv[1])
+from processes import begin
+get_context("spawn").Process(target=begin, args=(pathlib.Path(sys.argv[2]), "asyncio")).start()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.once
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+def test_a_spawned_worker_ends_with_a_parent_that_was_killed(tmp_path: Path) -> None:
+    """X1: its output ends, which nobody else could write any more."""
+    command = [sys.executable, "-c", STARTED_AND_LEFT, str(EXAMPLES), str(tmp_path / "events.db")]
+    ran = subprocess.run(command, stdout=subprocess.PIPE, check=False, timeout=PATIENCE)
+    assert (ran.returncode, ran.stdout) == (-signal.SIGKILL, b"")
+
+
 def read_unit() -> ConfigParser:
     """Read the example's unit."""
     unit = ConfigParser(interpolation=None)

@@ -1,6 +1,7 @@
 """The examples for the web, each served as its users would: FastAPI by uvicorn, and so on."""
 
 from importlib.util import find_spec
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,9 @@ def test_browsers_watch_a_shop(program: str, tmp_path: Path) -> None:
         watching = watch(shop)
         leaving = watch(shop)
         shop.wait_for_health(200, 4)
+        # What can't be answered is not stored either: nobody hears of it.
+        for wrong in ({"item": "\ud83d"}, {"item": "lamp", "amount": "\ud83d"}, {"item": nan}):
+            assert shop.ask("POST", "/orders", wrong)[0] in {400, 422}
         assert shop.ask("POST", "/orders", order) == (201, order)
         pack_order(file)
         for each in (*watching, *leaving):
