@@ -506,6 +506,42 @@ def test_an_error_is_shown_from_the_users_code_on(backend: str) -> None:
         run_text(violation.counterexample)
 
 
+class Bare(Thin):
+    """Returns no object that tells of a subscription."""
+
+    async def subscribe(self, *given: Any, **options: Any) -> Any:
+        return id(await super().subscribe(*given, **options))
+
+
+def test_an_error_in_a_program_is_shown_from_there_on(backend: str) -> None:
+    """P5: where none of the user's code runs, the program tells what it did."""
+    violation = verdicts(Bare, backend, only=("B2",))["B2"].violation
+    assert violation is not None
+    head, where, *_, last = violation.error.splitlines()
+    assert head == "Traceback (most recent call last):"
+    assert last.startswith("AttributeError: 'int' object has no attribute")
+    assert "programs.py" in where
+
+
+class Pipe:
+    """A bus whose `subscribe` takes no component."""
+
+    async def subscribe(self, event: str, handler: Any) -> None: ...
+    def unsubscribe(self, subscription: Any) -> None: ...
+    def unsubscribe_all(self, component: str) -> None: ...
+    async def publish(self, event: str, data: Any) -> None: ...
+
+
+def test_a_method_that_takes_other_arguments_is_named(backend: str) -> None:
+    """P5: before any clause is tried, since the programs of all of them would fail."""
+    told = (
+        r"subscribe\(event, component, handler\) of the bus is called with 3 positional arguments, "
+        r"which Pipe\.subscribe\(event, handler\) does not take"
+    )
+    with pytest.raises(TypeError, match=told):
+        check_bus(Pipe, backend=backend)
+
+
 class Unspeakable(Exception):
     """Can't be shown."""
 

@@ -24,7 +24,7 @@ async def refuses(bus: EventBus, *, heard: Heard, error: type[Exception], bad: B
     await bus.subscribe("a", "c", heard.append)
     # In place of a handler that ignores events, one that shows if it was subscribed all the same.
     arguments = tuple(heard.append if each is ignore else each for each in arguments)
-    with refused(error, f"not refused with {error.__name__}"):
+    with refused(error, f"{method} is not refused with {error.__name__}"):
         await getattr(bus, method)(*arguments, **options)
     await bus.publish("a", 1)
     claim(heard == [1], f"what was refused changed something: heard {heard}, not [1]")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from hypothesis import strategies as st
 
+from flexiflow._callables import check_callable
 from flexiflow._text import safely
 from flexiflow.testing._bus.company import accompany, alone, call_in_company, companies_of
 from flexiflow.testing._bus.crossed import blame, complaint_of
@@ -52,7 +53,13 @@ _ALONE: Final = 3
 _OPTIONAL: Final = {f"subscribe({each}=)" for each in ("limit", "time_limit", "around")}
 _CROSSED: Final = USES.keys() - _OPTIONAL
 """What a bus must offer for crossings to be tried."""
-_METHODS: Final = ("subscribe", "unsubscribe", "unsubscribe_all", "publish")
+_METHODS: Final = {
+    "subscribe": ("event", "component", "handler"),
+    "unsubscribe": ("subscription",),
+    "unsubscribe_all": ("component",),
+    "publish": ("event", "data"),
+}
+"""What a bus must have, with the arguments that it is called with."""
 
 
 @final
@@ -65,7 +72,7 @@ class BusSubject(Subject[BusTrace]):
 
     Raises:
         TypeError: the factory isn't callable, or what it makes lacks one of the methods of a bus,
-            or is the same bus again.
+            or one does not take its arguments, or is the same bus again.
     """
 
     kind = "bus"
@@ -100,6 +107,9 @@ class BusSubject(Subject[BusTrace]):
                 f"factory must make a bus, with the methods {', '.join(_METHODS)}, "
                 f"not {safely(repr, made)}, which lacks {', '.join(missing)}"
             )
+        for name, arguments in _METHODS.items():
+            role = f"{name}({', '.join(arguments)}) of the bus"
+            check_callable(role, getattr(made, name), len(arguments))
         if again is made:
             raise TypeError(
                 f"factory must make a new bus each time, not {safely(repr, made)} again"

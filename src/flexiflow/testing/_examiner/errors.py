@@ -32,9 +32,10 @@ def show_error(left: BaseException | None) -> str:
 def show_traceback(exception: BaseException) -> str:
     """Return the traceback of an exception without the frames before the user's own code.
 
-    If nothing of it is the user's, it is shown whole.
+    If nothing of it is the user's, it begins in the program that was run, or is shown whole.
     """
-    begin = _of_user(exception.__traceback__) or exception.__traceback__
+    whole = exception.__traceback__
+    begin = _of_user(whole) or _of_program(whole) or whole
     shown = TracebackException(type(exception), exception, begin)
     _leave_out_ours(shown, exception)
     return printable_lines("".join(shown.format()).rstrip())
@@ -62,8 +63,18 @@ def _of_user(traceback: TracebackType | None) -> TracebackType | None:
     return traceback
 
 
+def _of_program(traceback: TracebackType | None) -> TracebackType | None:
+    """Return the traceback from the first frame of a program of the kit on, or None."""
+    while traceback is not None and not _module_of(traceback).endswith("programs"):
+        traceback = traceback.tb_next
+    return traceback
+
+
 def _is_ours(traceback: TracebackType) -> bool:
     # The bus that is examined may be FlexiFlow's own; it is the user's here.
-    frame = traceback.tb_frame
-    is_kit = str(frame.f_globals.get("__name__")).startswith(_KIT)
-    return is_kit or owner_of(frame.f_code.co_filename) == LIBRARIES
+    is_kit = _module_of(traceback).startswith(_KIT)
+    return is_kit or owner_of(traceback.tb_frame.f_code.co_filename) == LIBRARIES
+
+
+def _module_of(traceback: TracebackType) -> str:
+    return str(traceback.tb_frame.f_globals.get("__name__"))
