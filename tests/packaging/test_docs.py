@@ -103,7 +103,7 @@ def test_the_picture_of_the_example_is_what_the_command_draws() -> None:
 
 def test_each_survivor_is_a_line_of_the_core() -> None:
     """Documentation: what mutation testing left over is told of code that is still there."""
-    page = (DOCS / "mutation.md").read_text(encoding="utf-8").splitlines()
+    page = (DOCS / "mutation_survivors.md").read_text(encoding="utf-8").splitlines()
     gone: list[object] = []
     for survivor in documented(page):
         names = survivor.place.split(".")

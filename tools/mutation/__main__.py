@@ -14,7 +14,7 @@ from tools.mutation.kits import kits_of
 from tools.mutation.mutants import draw
 from tools.mutation.trying import run
 
-PAGE = Path("docs/mutation.md")
+PAGE = Path("docs/mutation_survivors.md")
 AT_LEAST = 95.0
 """Per cent of the mutants that must be killed."""
 

@@ -71,7 +71,7 @@ def read_change(place: str, diff: Iterable[str]) -> Change:
 def show_change(change: Change) -> str:
     """Write it as the documentation holds it."""
     lines = (f"{sign}{line}" for sign, part in zip("-+", change[1:], strict=True) for line in part)
-    return "\n".join([f"#### `{change.place}`", "", "```diff", *lines, "```"])
+    return "\n".join([f"### `{change.place}`", "", "```diff", *lines, "```"])
 
 
 def concerns_types_alone(change: Change) -> bool:
