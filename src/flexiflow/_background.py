@@ -60,8 +60,8 @@ class BackgroundStatistics(Record, Fixed):
     """What became of the events of a background so far (B15).
 
     Attributes:
-        ended: how many publishes have ended, except for those that were cancelled; one that an
-            instrument refused or that a handler interrupted counts.
+        ended: how many publishes have ended and were not cancelled; one that an instrument refused
+            or that a handler interrupted counts.
         running: how many publishes run.
         waiting: how many events wait to be published.
         dropped: how many events the overflow policy dropped.
@@ -118,13 +118,12 @@ class Background:
     """Publishes events while their publishers go on; made by `EventBus.background` (B15).
 
     An async context manager, to be entered once. Leaving the block waits until all publishes have
-    ended; if it is left by an exception or a cancellation, they are cancelled, and what was not
-    begun is abandoned, counted and logged.
+    ended. If an exception or a cancellation leaves the block, its publishes are cancelled, and
+    events whose publish has not begun are abandoned, counted and logged.
 
-    What would wait for the task that opened the block is refused as for a publish of that task:
-    a limited handler that opens a block can't be called from within it (`LimitDeadlock`, V2).
-    Indirect waits are not detected: two backgrounds whose handlers publish to each other can fill
-    up and wait for ever.
+    A limited handler that opens a block can't be called from within the block: it would wait for
+    the task that opened it (`LimitDeadlock`, V2). Indirect waits are not detected: two backgrounds
+    whose handlers publish to each other can fill up and wait for ever.
 
     Example:
         >>> import anyio
@@ -272,9 +271,9 @@ class Background:
 
         At least one in `yield_every` of these calls is a checkpoint (D6). The subscriptions are
         those at the time when the publish begins (B5). Its failures are logged and published as
-        `event.handler.failed` (E1). If an instrument refuses it, that is logged. The handlers run
-        in a copy of the context of this call, but within the turns, limits and announcements of the
-        task that opened the block, which waits for them; outside of those of this call.
+        `event.handler.failed` (E1). A refusal by an instrument is logged. The handlers run in a
+        copy of this call's context. But their turns, limits and announcements are those of the
+        task that opened the block, since that task waits for them.
 
         Args:
             event: a name without wildcards.

@@ -270,8 +270,8 @@ class EventBus:
 
         Raises:
             ValueError: a malformed name, a pattern, or an unknown delivery or policy (B3).
-            TypeError: a name that is not a str (B3), or a `Query`; a `Query` is not noticed where
-                events of its name are published, too (A2).
+            TypeError: a name that is not a str (B3), or a `Query`. A `Query` passes unnoticed if
+                events of the same name are published (A2).
             PublishRefused: an instrument refused the publish; no handler has started (I3).
             Exception: under "raise", the first failure, unwrapped (E2, E3).
         """

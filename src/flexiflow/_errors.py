@@ -424,7 +424,7 @@ class DuplicateComponent(ComponentError):
 
 @final
 class UnknownState(ComponentError):
-    """The stored state of a component is none of its machine's; nothing was registered (K4).
+    """A component's machine does not have the stored state; nothing was registered (K4).
 
     Args:
         name: the component's name.
@@ -463,7 +463,7 @@ class UnknownState(ComponentError):
 
 @final
 class StateConflict(ComponentError):
-    """Another version of a component is stored than was expected; nothing has changed (K2, K3).
+    """The stored version of a component is not the expected one; nothing has changed (K2, K3).
 
     Another engine has saved or deleted it meanwhile.
 

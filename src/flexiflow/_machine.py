@@ -177,7 +177,7 @@ class StateMachine(Fixed):
     def candidates(self, state: str, trigger: str) -> tuple[Transition, ...]:
         """Return the transitions from `state` on `trigger`, in the order of the table (C5).
 
-        This is one dictionary look-up, however long the table is. The result may be empty.
+        It takes one dictionary look-up, however long the table is. The result may be empty.
         """
         return self._index.get((state, trigger), ())
 

@@ -141,7 +141,7 @@ class Watch:
         self._close: Callable[[], object] | None = close
 
     def close(self) -> None:
-        """Watch it no more; what it has counted still counts. Does nothing the second time."""
+        """End the watch, and keep its numbers; does nothing the second time."""
         close, self._close = self._close, None
         if close is None:
             return

@@ -1,8 +1,8 @@
 """Ready-made functions for `around`: a circuit breaker, a deduplicator, a rate limit (A3).
 
-Each is an object that is called around handlers, and keeps its state in memory, for all handlers
-that it is around. So to share a state give the same object to several subscriptions, and to keep
-states apart give each its own. Like a bus, they are bound to no event loop.
+Each object keeps its state in memory. Subscriptions that are given the same object share its
+state; give each subscription an object of its own to keep their states apart. Like a bus, these
+objects are bound to no event loop.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class CircuitOpen(FlexiFlowError):
 
 @final
 class CircuitBreaker:
-    """Stops calling what keeps failing, so that a service that is down is left in peace.
+    """Stops calling a handler that keeps failing, so that a service that is down can recover.
 
     After `max_failures` failures in a row the circuit is *open*: each call fails with
     `CircuitOpen`, and the handler is not called. After `reset_timeout` seconds it is *half-open*:
@@ -256,7 +256,7 @@ class _Keys:
 
 @final
 class RateLimiter:
-    """Lets so many calls begin in any period; further ones wait, first come first served.
+    """Bounds how many calls begin within a period; further calls wait, first come first served.
 
     Args:
         calls: how many calls, 1 or more.

@@ -362,7 +362,7 @@ class CausalityFilter(logging.Filter):
 
     Each record gets `event_id`, `parent_id` and `correlation_id`: those of the current event, or
     empty strings if there is none. Add the filter to a handler, so that records of all loggers get
-    the ids; a filter of a logger sees only what is logged through that very logger.
+    the ids; a filter of a logger sees only the records of that very logger.
 
     Example:
         >>> import logging

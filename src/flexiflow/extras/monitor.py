@@ -67,14 +67,14 @@ class Monitor:
     streams and backgrounds are, how bridges do, and the last failures. While nobody looks, only
     failures are kept.
 
-    Only browsers on this machine may look, and not through a proxy. With a `token`, anybody may
-    who has it; it is given once, in the address of the page (`?token=...`), over HTTPS.
+    Only browsers on this machine may look, and not through a proxy. With a `token`, everybody who
+    has it may look. It is given once, in the address of the page (`?token=...`), over HTTPS.
 
     The monitor belongs to the event loop of the engine: serve it there.
 
-    What is kept is bounded: the last 200 events and 100 failures. The page asks for news twice a
-    second. What comes faster than it can show is left out, and the page tells how much that was.
-    Nothing stays open in between, so that a server which shuts down need not wait.
+    Its memory is bounded: it keeps the last 200 events and 100 failures. The page asks for news
+    twice a second. If more events pass than it can show, it leaves some out and tells how many. No
+    request stays open in between, so a server that shuts down need not wait.
 
     Args:
         engine: the engine; or a bus, which has no components.
@@ -132,7 +132,7 @@ class Monitor:
         await self._app(scope, receive, send)
 
     async def watch_failures(self) -> None:
-        """Keep failures from now on; else that begins with the first request."""
+        """Keep failures from now on, not only from the first request on."""
         await self._observe()
 
     def watch(self, name: str, it: Counted, /) -> Watch:

@@ -125,9 +125,10 @@ class Prometheus:
     def watch(self, name: str, it: Counted, /) -> Watch:
         """Count the statistics of a stream, a background or a bridge, until the watch is closed.
 
-        What is watched under one name counts together; what has ended still counts. A second watch
-        of the same thing under one name adds nothing, and both must be closed. Until then the thing
-        is kept in memory, and a bridge that has ended still shows its last `lag` and `held`.
+        The numbers of all that is watched under one name are added up, also after it has ended. A
+        second watch of the same object under the same name adds nothing, and both must be closed.
+        Until then the object stays in memory, and a bridge that has ended shows its last `lag` and
+        `held`.
 
         Args:
             name: the label `stream`, `background` or `bridge` of its numbers. Bridges of different

@@ -1,8 +1,7 @@
 """Retrying async functions, such as handlers, on asyncio and on trio (R1 to R8).
 
-The first attempt is a plain call. Only if it fails and may be retried does tenacity take over
-(`_retry`): it counts the attempts, and waits and logs between them. No other module imports it.
-What is decided after a failed attempt is decided by `_Call`.
+The first attempt is a plain call. If it fails and may be retried, tenacity counts the further
+attempts, and waits and logs between them.
 """
 
 from __future__ import annotations
