@@ -57,14 +57,19 @@ def test_a_monitor_shows_what_happens() -> None:
         async with serving(Monitor(engine)) as (_, port), opened_page() as page:
             await page.goto(f"http://127.0.0.1:{port}/")
             await expect(page.locator("#link")).to_have_text("live")
+            nothing = page.locator("#no-events")
+            await expect(nothing).to_have_text("None yet.")
             for name in NASTY:
                 await engine.bus.publish(name, name)
             await expect(page.locator("#events tr")).to_have_count(len(NASTY))
+            await expect(nothing).to_be_hidden()
             await expect(page.locator("#events")).to_contain_text("<script>alert(1)</script>")
             await switch(engine, "lamp", "on")
             await engine.bus.publish("order.failed")
             await expect(page.locator("#states")).to_contain_text("on")
             await expect(page.locator("#failures li")).to_contain_text("KeyError: 'missing'")
+            await page.get_by_label("Only names with").fill("nobody publishes this")
+            await expect(nothing).to_have_text("None with such a name yet.")
 
     anyio.run(main)
 

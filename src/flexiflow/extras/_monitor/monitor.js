@@ -17,6 +17,14 @@ function element(name, text, kind) {
   return made;
 }
 
+// A long name is broken after a dot, if that is enough.
+function cell(name) {
+  const [first, ...others] = name.split(".");
+  const made = element("td", first, "name");
+  for (const part of others) made.append(".", element("wbr"), part);
+  return made;
+}
+
 function clock(seconds) {
   return new Date(seconds * 1000).toLocaleTimeString(undefined, { hour12: false });
 }
@@ -31,12 +39,17 @@ function showEvents(at, events) {
   for (const [, name, payload] of events) {
     if (!isWanted(name)) continue;
     const row = element("tr", undefined, name === "event.handler.failed" ? "bad" : "");
-    row.append(element("td", clock(at), "time"), element("td", name, "name"),
-      element("td", payload, "payload"));
+    row.append(element("td", clock(at), "time"), cell(name), element("td", payload, "payload"));
     added.unshift(row);
   }
   rows.prepend(...added);
   while (rows.rows.length > MOST_ROWS) rows.deleteRow(-1);
+  tellIfEmpty();
+}
+
+function tellIfEmpty() {
+  byId("no-events").hidden = byId("events").rows.length > 0;
+  byId("no-events").textContent = byId("filter").value ? "None with such a name yet." : "None yet.";
 }
 
 function showFailures(failures) {
@@ -77,11 +90,14 @@ function showGauges(limits, watched) {
   const made = [];
   if (limits.length) made.push(element("h3", "Limits"));
   for (const [event, owner, running, waiting, limit] of limits) {
-    const text = waiting ? `${running}/${limit} +${waiting}` : `${running}/${limit}`;
-    made.push(bar(`${owner}: ${event}`, running, limit, text));
+    const row = bar(`${owner}: ${event}`, running, limit, `${running} of ${limit}`);
+    if (waiting) {
+      row.firstChild.append(element("div", `${waiting.toLocaleString()} waiting`, "faint"));
+    }
+    made.push(row);
   }
   for (const [kind, name, numbers] of watched) {
-    made.push(element("h3", `${kind} ${name}`));
+    made.push(element("h3", `${kind[0].toUpperCase()}${kind.slice(1)} ${name}`));
     const most = Math.max(...Object.values(numbers));
     for (const [what, number] of Object.entries(numbers)) {
       made.push(bar(what.replaceAll("_", " "), number, most, number.toLocaleString()));
@@ -119,6 +135,7 @@ byId("filter").addEventListener("input", () => {
   for (const row of [...byId("events").rows]) {
     if (!isWanted(row.querySelector(".name").textContent)) row.remove();
   }
+  tellIfEmpty();
 });
 
 function tell(text, isBad) {

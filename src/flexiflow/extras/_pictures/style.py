@@ -43,6 +43,7 @@ th, td { text-align: right; padding: 0.3rem 0.6rem; border-bottom: 1px solid var
 th { color: var(--faint); font-weight: 600; font-size: 0.8125rem; }
 th:nth-child(-n+2), td:nth-child(-n+2) { text-align: left; overflow-wrap: anywhere;
   min-width: 8rem; }
+td:nth-child(n+3) { white-space: nowrap; }
 td.time { background: linear-gradient(var(--tint) 0 0) 0 50% / calc(var(--share) * 100%) 70%
   no-repeat; }
 .bad { color: var(--bad); font-weight: 600; }
