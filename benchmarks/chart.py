@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from benchmarks.measuring import Result
 
 _KEY: Final = (
-    '<p class="key">Our time, divided by the time of what is named on the left: '
-    '<i class="asyncio"></i> on asyncio, <i class="trio"></i> on trio, <i class="either"></i> '
-    "without a backend. A mark is the median; its line leads from the lowest ratio to the highest. "
-    '<i class="target"></i> is the target, which a mark to the left of it meets. The numbers are '
-    "the median and the target; a median is <strong>bold</strong> if the target is missed.</p>"
+    '<p class="key">Each mark is a ratio: the time of FlexiFlow, divided by the time of the code '
+    'that the row names; <i class="asyncio"></i> on asyncio, <i class="trio"></i> on trio, '
+    '<i class="either"></i> without a backend. It is the median of all rounds; its line leads from '
+    'the lowest ratio to the highest. <i class="target"></i> is the target: marks to the left of '
+    "it meet it. The numbers are the median and the target; the median is <strong>bold</strong> if "
+    "it misses the target.</p>"
 )
 
 
