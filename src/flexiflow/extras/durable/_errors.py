@@ -184,7 +184,7 @@ class StartTrimmed(TransportError):
 
 @final
 class BridgeClosed(TransportUnavailable):
-    """The bridge that would store an event has failed, or was left; it is not stored (X10).
+    """An event was not stored, since its bridge has failed or was left (X10).
 
     `__cause__` is the exception that ended the bridge. A later try succeeds once a bridge of the
     same bus, transport and outgoing events is open.
@@ -351,7 +351,7 @@ class ConsumerInUse(TransportError):
 
 @final
 class GroupMismatch(TransportError):
-    """Of two live workers of a group, neither takes all events that the other one takes (X15).
+    """Neither of two live workers of a group takes all events of the other (X15).
 
     Args:
         group: the group.
@@ -420,7 +420,7 @@ class NotEncodable(TransportError, ValueError):
 
 @final
 class NotDecodable(TransportError, ValueError):
-    """What is stored of a payload is not what its schema reads (Y1).
+    """A stored payload does not fit its schema (Y1).
 
     Args:
         event_name: the event's name.

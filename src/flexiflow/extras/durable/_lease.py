@@ -52,7 +52,7 @@ class Lease(Protocol):
 
     @property
     def lines(self) -> Collection[str]:
-        """The keys of which records waited in the partition when it was leased to one worker (X12).
+        """The keys whose records waited in the partition when it was leased to one worker (X12).
 
         Empty if all workers of a group share a log.
         """
@@ -75,8 +75,8 @@ class Lease(Protocol):
         member whose patterns are not those that the group takes receives nothing (X15).
 
         Returns:
-            The records, possibly none. What a call that was cancelled or failed would have
-            returned, a later call by this lease returns, or after `release` one by another lease.
+            The records, possibly none. If a call is cancelled or fails, its records are returned by
+            a later call by this lease, or after `release` by another lease.
         """
         ...
 
@@ -90,11 +90,11 @@ class Lease(Protocol):
     async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
         """Write the outcomes of records that are held: all of them, or none.
 
-        To settle again what is settled changes nothing.
+        Settling a record again changes nothing.
 
-        If another lease holds a record by now, its outcome is not written. What is written is that
-        an attempt has ended: the attempts of the record become at least the outcome's, and its
-        deliveries at most 1. If the outcome was `Acknowledged`, and the other lease lets the record
+        If another lease holds a record by now, its outcome is not written, but only that an attempt
+        has ended: the attempts of the record become at least the outcome's, and its deliveries at
+        most 1. If the outcome was `Acknowledged`, and the other lease lets the record
         go unsettled, it is settled then; if it was the first of its key's line, the next one is due
         (X11). The same is written for a lease whose partition was leased exclusively to another
         worker, and then `LeaseLost` is raised. Nothing is written if the group was forgotten since,

@@ -213,14 +213,14 @@ class Connection(Protocol):
     async def replay(self, group: str, since: Start) -> Replayed:
         """Make a group begin again, or go on from a later place (Y5).
 
-        All its leases end. In each partition, all that comes after the new place is dropped from
-        what is pending, what waits, and from the dead letters, and is given anew; what comes before
-        stays as it is, and what was not given yet is not given any more. Records that were redriven
-        count as being where the records are that they are copies of: if those are given anew, the
-        copies are dropped or passed over, in whatever state they are; if not, the copies stay as
-        they are. What was deleted meanwhile does not count as missed.
+        All its leases end. In each partition, the records after the new place are given anew: they
+        are dropped from the pending and the waiting records, and from the dead letters. Records
+        before the new place stay as they are; those that were not given yet are passed over. A
+        redriven record is a copy, and counts as being where its original is: if the original is
+        given anew, the copy is dropped or passed over, in whatever state it is; otherwise the copy
+        stays as it is. Records that were deleted meanwhile do not count as missed.
 
-        To repeat the call after a failure may be one more replay, and changes nothing else.
+        Repeating the call after a failure may be one more replay, and changes nothing else.
 
         Raises:
             ValueError: there is no such group; or `since` is no `Start`, or is not a position for

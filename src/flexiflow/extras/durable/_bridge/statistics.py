@@ -15,8 +15,8 @@ _UNKNOWN: Final = Standing(0, 0, 0, 0)
 class BridgeStatistics:
     """What a bridge has done so far, and how far its group is.
 
-    The numbers up to `relayed` count what this bridge did. Those from `pending` to `waiting` are of
-    the whole group, as of the last time that the worker asked, which it does three times a lease.
+    The numbers up to `relayed` count what this bridge has done. Those from `pending` to `waiting`
+    are of the whole group; the worker asks for them three times a lease.
 
     Attributes:
         stored: events that it stored, not counting scheduled ones. Two bridges count the same ones
@@ -29,13 +29,13 @@ class BridgeStatistics:
         ignored: events that it was given and that its group does not take.
         held: events that it holds now.
         reconnects: how often the transport was unavailable, and calls were repeated (X6).
-        relayed: of those that it stored, the ones that came from its outbox (Y4).
+        relayed: how many of the stored events came from its outbox (Y4).
         pending: events that were given to workers of the group and are not settled.
         lag: events that were not yet given to any worker of the group.
         missed: events that were lost, or deleted before the group had settled them (X6, X13).
         waiting: events that wait for their next attempt, or for others of their key (X12).
-        outbox_trouble: why the outbox can't hand on events at the moment: what is wrong with the
-            file, or that the transport takes no more; None if nothing is, or there is no outbox.
+        outbox_trouble: why the outbox can't hand on events at the moment: a fault of the file, or a
+            transport that takes no more; None if all is well, or there is no outbox.
 
     Example:
         >>> import anyio
