@@ -1,6 +1,7 @@
 """What is added up for a report: L7."""
 
 import math
+from queue import Queue
 from typing import Any
 
 import pytest
@@ -241,8 +242,27 @@ async def test_a_message_that_failed_counts_once() -> None:
     }
 
 
+class Hostile(str):
+    """A text that can't be looked up, nor compared with another one."""
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:
+        """Fail."""
+        raise KeyError(len(self))
+
+    def __eq__(self, other: object) -> bool:
+        """Fail too."""
+        raise KeyError(other)
+
+
 ODD: list[Any] = [
     None,
+    Queue(),
+    {"component": "lamp", "message": Queue()},
+    {"component": "lamp", "from_state": "off", "to_state": Hostile("blue")},
+    {"component": Hostile("other"), "from_state": Hostile("off"), "to_state": "on"},
+    {"component": Hostile("other"), "message": {"at": Hostile("never")}},
     7,
     [],
     {},

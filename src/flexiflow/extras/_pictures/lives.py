@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from math import nan
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
+from typing import TYPE_CHECKING, Final, TypeAlias, final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from flexiflow import StateMachine
 
-Heard: TypeAlias = "tuple[str, StateMachine | None, tuple[object, object]]"
+Heard: TypeAlias = "tuple[str, StateMachine | None, tuple[str, str]]"
 """What was heard of a component: a transition, by its machine and two states, or a message.
 
 A message has no machine, and the states `NO_STATES`.
@@ -72,12 +72,12 @@ class Life:
         self.initial = initial
         self.states = states
         self.components: list[str] = []
-        self.steps: dict[tuple[Any, Any], Step] = {}
+        self.steps: dict[tuple[str, str], Step] = {}
 
-    def new_step(self, states: tuple[object, object]) -> Step | None:
+    def new_step(self, states: tuple[str, str]) -> Step | None:
         """Return where transitions between two states are counted; None if these are no states."""
         for state in states:
-            if not isinstance(state, str) or state not in self.states:
+            if state not in self.states:
                 return None
         step = self.steps[states] = Step()
         return step
@@ -144,7 +144,7 @@ class Lives:
                 life.name(component)
             try:
                 step = life.steps[states]
-            except (KeyError, TypeError):  # TypeError if a state has no hash
+            except KeyError:
                 found = life.new_step(states)
                 if found is None:
                     continue

@@ -35,6 +35,8 @@ _LONGEST_TIME: Final = 64
 """Longer texts are read at once: kept, they could take much memory."""
 _EARLIEST: Final = datetime(2, 1, 1, tzinfo=UTC).timestamp()
 _parse: Final = datetime.fromisoformat
+_plain: Final = str.__str__
+"""Makes plain texts of those whose class may do anything when they are added up later."""
 _LATEST: Final = datetime(9998, 1, 1, tzinfo=UTC).timestamp()
 
 
@@ -141,17 +143,18 @@ class Recorder:
         if self._watch is None and len(self._owners) > 1:
             self._look()
         # Anybody may publish an event of that name, with any payload; and so in what follows.
+        if not isinstance(payload, dict) or not isinstance(payload.get("message"), dict):
+            return
         try:
-            component, at = payload["component"], payload["message"].get("at")
-        except (TypeError, LookupError, AttributeError):
+            component = _plain(payload["component"])
+        except (TypeError, KeyError):
             return
-        if not isinstance(component, str):
-            return
+        at = payload["message"].get("at")
         if self.is_of_log is None:
             self.is_of_log = not isnan(_moment_of(at))
         if not self.is_of_log:
             at = perf_counter() - self._started
-        elif not isinstance(at, str) or len(at) > _LONGEST_TIME:
+        elif type(at) is not str or len(at) > _LONGEST_TIME:
             at = _moment_of(at)
         self._times.append(at)
         self._heard.append((component, None, NO_STATES))
@@ -159,10 +162,13 @@ class Recorder:
             self._add_up()
 
     def _change(self, payload: Mapping[str, Any]) -> None:
+        if not isinstance(payload, dict):
+            return
         try:
-            component, states = payload["component"], (payload["from_state"], payload["to_state"])
+            component = _plain(payload["component"])
+            states = _plain(payload["from_state"]), _plain(payload["to_state"])
             machine = self._components[component].machine
-        except (TypeError, LookupError):
+        except (TypeError, KeyError):
             return
         if machine is not None:
             self._heard.append((component, machine, states))
