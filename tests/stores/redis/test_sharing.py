@@ -1,5 +1,6 @@
 """One store used by many tasks: K2, K3."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -15,10 +16,12 @@ from anyio import (
     wait_all_tasks_blocked,
 )
 
+from flexiflow import Engine
 from flexiflow.extras._redis.replies import Broken
 from flexiflow.extras.stores import RedisStateStore, StoreUnavailable, StoreUnusable
 from flexiflow.extras.stores._redis import batches, session
 from flexiflow.extras.stores._redis.batches import Batches
+from tests.attacks import on_asyncio
 from tests.conftest import BACKENDS
 from tests.stores.redis.keys import Keys
 
@@ -401,3 +404,17 @@ async def test_in_an_outage_those_that_wait_fail_and_later_ones_are_sent() -> No
         await asked.ask(4)
     assert post.sent == [[1], [2], [3]]
     assert asked.answers == {1: asked.answers[2], 2: asked.answers[1], 3: "to 3", 4: over}
+
+
+@on_asyncio
+@pytest.mark.parametrize("runs", [False, True], ids=["alone", "within running()"])
+async def test_a_store_that_another_task_leaves_is_closed(keys: Keys, runs: bool) -> None:
+    """K2, M4: the error names both tasks, and the store can be opened again."""
+    store = keys.store()
+    block = Engine(store=store).running() if runs else store
+    await asyncio.create_task(block.__aenter__(), name="first")
+    leaving = asyncio.create_task(block.__aexit__(None, None, None), name="second")
+    with pytest.raises(RuntimeError, match="'first' entered it and 'second' left it"):
+        await leaving
+    async with store:
+        assert await store.load("a") is None

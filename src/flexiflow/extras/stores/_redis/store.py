@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -11,6 +10,7 @@ from anyio import get_current_task
 from flexiflow._arguments import check_finite
 from flexiflow._errors import StateConflict
 from flexiflow._stores import Stored
+from flexiflow._tasks import left_elsewhere
 from flexiflow._text import show
 from flexiflow.extras._redis.lines import open_wires
 from flexiflow.extras._redis.url import check_prefix, parse_url
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
     from typing import Self
+
+    from anyio import TaskInfo
 
 _FIELDS: Final = 4
 """How many fields a version has: its number, state, data and due."""
@@ -91,8 +93,8 @@ class RedisStateStore:
         self._timeout = check_finite("timeout", timeout)
         self._connect_timeout = check_finite("connect_timeout", connect_timeout)
         self._session: Session | None = None
-        # The blocks that each task is in, by the number of the task.
-        self._blocks: defaultdict[int, list[AbstractAsyncContextManager[None]]] = defaultdict(list)
+        # The blocks that tasks are in, in the order in which they were entered.
+        self._blocks: list[tuple[TaskInfo, AbstractAsyncContextManager[None]]] = []
 
     def __repr__(self) -> str:
         """Return the class and the address, without any secret."""
@@ -109,7 +111,7 @@ class RedisStateStore:
         """
         block = self._block()
         await block.__aenter__()
-        self._blocks[get_current_task().id].append(block)
+        self._blocks.append((get_current_task(), block))
         return self
 
     async def __aexit__(
@@ -118,12 +120,25 @@ class RedisStateStore:
         raised: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Leave it; the task that opened it closes it, after the others have left."""
-        task = get_current_task().id
-        block = self._blocks[task].pop()
-        if not self._blocks[task]:
-            del self._blocks[task]
-        await block.__aexit__(kind, raised, traceback)
+        """Leave it; the task that opened it closes it, after the others have left.
+
+        Raises:
+            RuntimeError: another task opened it; it is closed.
+        """
+        here = get_current_task()
+        own = [each for each in self._blocks if each[0].coro is here.coro]
+        host, block = entered = (own or self._blocks)[-1]
+        self._blocks.remove(entered)
+        try:
+            await block.__aexit__(kind, raised, traceback)
+        except RuntimeError as problem:
+            leaving = left_elsewhere(host) or problem
+        else:
+            return
+        try:
+            raise leaving
+        finally:
+            del leaving, raised, traceback  # tracebacks hold this frame
 
     @asynccontextmanager
     async def _block(self) -> AsyncGenerator[None]:
