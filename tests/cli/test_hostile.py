@@ -493,4 +493,6 @@ def test_all_that_is_written_goes_through_one_door() -> None:
         "commands.py: write",
         "display.py: write",
         "verify.py: write",
+        # It writes the page, in which everything is escaped, to its file.
+        "reporting.py: file.write",
     }
