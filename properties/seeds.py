@@ -24,7 +24,7 @@ _SOON = {
         "ForgetsWhatWaitsWhenItIsOpened"
     ),
     5: "TellsOfNothingThatWaits",
-    6: "TimeRunsInLine IgnoresSizes BuriesNoBody",
+    6: "TimeRunsInLine IgnoresSizes",
     8: "CountsCallsThatAreOver",
     12: "DropsWhatIsReturnedTwice",
 }

@@ -16,11 +16,12 @@ from anyio import (
     wait_all_tasks_blocked,
     wait_readable,
 )
+from anyio.lowlevel import checkpoint
 
-from flexiflow import Outcome
+from flexiflow import EventBus, Outcome
 from flexiflow._cli import encoding, writer
 from flexiflow._cli.encoding import encode
-from flexiflow._cli.observing import matching
+from flexiflow._cli.observing import matching, observe
 from flexiflow._cli.tally import Tally
 from flexiflow._cli.text import one_line
 from flexiflow._cli.writer import Writer
@@ -289,6 +290,22 @@ def test_the_summary_names_its_counts(monkeypatch: pytest.MonkeyPatch) -> None:
         "seconds": "2.50",
         "messages per second": "4",
     }
+
+
+async def test_what_takes_time_to_show_is_awaited() -> None:
+    """L3: an event goes on once its line is written; one that wrote nothing waits for nothing."""
+    written: list[str] = []
+
+    async def write(payload: str) -> None:
+        await checkpoint()
+        written.append(payload)
+
+    bus = EventBus()
+    shows: dict[str, Any] = {"slow": write, "fast": written.append}
+    with await observe(bus, [*shows], Tally(), shows.__getitem__):
+        await bus.publish("slow", "a")
+        await bus.publish("fast", "b")
+    assert written == ["a", "b"]
 
 
 def test_a_run_that_takes_no_time_has_a_rate(monkeypatch: pytest.MonkeyPatch) -> None:

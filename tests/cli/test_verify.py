@@ -220,7 +220,6 @@ QUICKLY = ("--contract", "transport", "--examples", "1", "--scale", "0.001", "--
 
 
 @on_one_backend
-@pytest.mark.unmeasured
 @pytest.mark.once
 def test_a_transport_that_holds(backend: str, buses: str) -> None:
     """P1: transports have a contract of their own, and hooks by which the last clause is tried."""

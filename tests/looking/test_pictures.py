@@ -96,6 +96,9 @@ def test_drawing_leaves_imports_as_they_are(
     monkeypatch.delitem(sys.modules, "importlib_metadata", raising=False)
     if before is not None:
         monkeypatch.setitem(sys.modules, "importlib_metadata", before)
+    else:
+        for name in [each for each in sys.modules if each.partition(".")[0] == "pygal"]:
+            monkeypatch.delitem(sys.modules, name)
     rate = Rate()
     rate.add([0.0])
     draw_rate(rate, what="Messages", is_of_log=False, color="red")

@@ -320,6 +320,7 @@ def test_a_rate_has_so_many_periods_at_most() -> None:
 def test_a_rate_has_no_gaps() -> None:
     """L7: a period in which nothing happened is there too, even if most are."""
     rate = Rate()
+    rate.add([])
     rate.add([0.0, 3.0e11])
     counts = [count for _, count in rate.periods()]
     assert (counts[0], sum(counts), counts[-1], len(counts) > 60) == (1, 2, 1, True)

@@ -151,6 +151,14 @@ async def test_a_folder_that_is_not_there_is_named(path: Path) -> None:
         assert message == f"{real_path(each)} {told}"
 
 
+def test_no_reason_is_made_up(path: Path) -> None:
+    """X6: where nothing that is known stands in the way, SQLite's own words are enough."""
+    error = sqlite3.OperationalError("unable to open database file")
+    error.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
+    told = str(layout_of(str(path), None, 0).errors.translated(error, str(path)))
+    assert told.endswith(": unable to open database file")
+
+
 async def test_a_file_that_can_not_be_written_is_refused(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
