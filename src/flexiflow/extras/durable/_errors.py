@@ -122,7 +122,7 @@ class LogFull(TransportUnavailable):
 
 @final
 class ScheduleFull(TransportUnavailable):
-    """So many events are scheduled already as may be at a time (Y3).
+    """As many events are scheduled already as the transport takes at a time (Y3).
 
     Args:
         address: where the transport is.
@@ -161,7 +161,7 @@ class StartTrimmed(TransportError):
         group: the group.
         partition: the partition.
         position: the position that was given.
-        oldest: the position behind which the oldest event follows that is kept.
+        oldest: the position just before the oldest event that is kept.
 
     Example:
         >>> from flexiflow.extras.durable import StartTrimmed

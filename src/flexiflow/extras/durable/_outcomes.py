@@ -125,7 +125,7 @@ class Settled(NamedTuple):
     Attributes:
         lost: the positions of records whose outcomes were not written, since another lease holds
             them by now.
-        over: the keys of `Followed` of which no record waits by this lease any more.
+        over: those keys of `Followed` whose records no longer wait by this lease.
 
     Example:
         >>> from flexiflow.extras.durable import Settled

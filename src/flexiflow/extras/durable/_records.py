@@ -279,9 +279,9 @@ class Replayed(NamedTuple):
 
     Attributes:
         after: for each partition the position behind which the group begins again.
-        is_complete: whether every record is still kept that was stored after the place, or the
-            time, that was asked for. If not, the group begins again with the oldest ones that are,
-            and the others do not count as missed.
+        is_complete: whether all records that were stored after the given place or time are still
+            kept. If not, the group begins again with the oldest that are kept, and the deleted
+            ones do not count as missed.
 
     Example:
         >>> import anyio

@@ -8,7 +8,7 @@ from flexiflow._errors import FlexiFlowError
 
 
 class StoreError(FlexiFlowError):
-    """Base class of errors of a store; what is stored is as it was, unless the error says more.
+    """Base class of the errors of stores; nothing stored has changed, unless the error says so.
 
     Args:
         address: where the store is, without any secret.

@@ -124,7 +124,7 @@ class SqliteStateStore:
             await self._jobs.aclose()
 
     def close(self) -> None:
-        """Close the file after what is being done, for which the thread waits; it takes no harm."""
+        """Close the file when the running calls have ended; wait for these calls."""
         self._jobs.close()
 
     async def load(self, name: str) -> Stored | None:

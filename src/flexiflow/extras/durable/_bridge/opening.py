@@ -118,7 +118,8 @@ def open_bridge(  # noqa: PLR0913  most are numbers, each with a value that suit
             equally (X12).
         max_attempts: after this many failed attempts an event becomes a dead letter (X3); 1 or
             more.
-        max_deliveries: after this many attempts that never ended it becomes one, too; 1 or more.
+        max_deliveries: after this many attempts that never ended, too, an event becomes a dead
+            letter; 1 or more.
         retry_delay: seconds before the second attempt, 0 or more; doubled before each further one,
             up to 30, or up to `retry_delay` where that is more. Meanwhile the event waits at the
             transport, also over restarts, and does not count as held (X12).
@@ -138,9 +139,9 @@ def open_bridge(  # noqa: PLR0913  most are numbers, each with a value that suit
             of them. It is ignored where there is a group (Y5).
         outbox: an outbox in a file, as `Outbox.at` returns it; the events that are committed there
             are stored in the transport, once each, whether they are outgoing or not (Y4). This bus
-            does not see them on the way. Of several bridges with the same outbox, also in other
-            processes, one does that. While the file can't be used, the bridge tries again, and all
-            else goes on.
+            does not see them on the way. If several bridges have the same outbox, also in other
+            processes, one of them does this work. While the file can't be used, the bridge tries
+            again, and everything else goes on.
 
     Every count is an int of at most 10**12.
 

@@ -35,16 +35,16 @@ _VERSION: Final = re.compile("[1-9][0-9]{0,12}")
 class Schema(Generic[T]):
     """How the payloads of one event are written, and read again (Y1).
 
-    A payload is stored as what `encode` returns, together with the version. What is stored is given
-    to handlers as `decode` returns it. If an earlier version is stored, the functions of `upcast`
-    make the current one of it first, one step after the other. A payload that was stored without a
-    schema is of version 1.
+    `encode` turns a payload into the form that is stored, with the version. `decode` turns the
+    stored form into the payload that handlers get. If an earlier version is stored, the functions
+    of `upcast` first turn it into the current one, step by step. A payload that was stored without
+    a schema is of version 1.
 
-    If a stored payload can't be upcast or decoded, the event is a dead letter at once, as it was
-    stored. If its version is newer than this one, a worker with the newer code may still come: it
-    is tried again as long as a handler that fails would be, by default for eleven minutes, and is a
-    dead letter only after that. Where workers share a log, and the event has no key, another worker
-    may be given it each time; else it stays with its worker as long as that one lives.
+    If a stored payload can't be upcast or decoded, the event becomes a dead letter at once, as it
+    was stored. If its version is newer than this one, a worker with newer code may still come. So
+    the event is tried again for as long as if a handler failed, by default for eleven minutes, and
+    only then becomes a dead letter. If workers share a log and the event has no key, each attempt
+    may go to another worker; else the event stays with its worker as long as that worker lives.
 
     Args:
         topic: the event's name, without wildcards.

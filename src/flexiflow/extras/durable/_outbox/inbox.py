@@ -34,13 +34,13 @@ def first_time(connection: sqlite3.Connection, name: str, *, keep: float = _WEEK
     """Return whether this is the first time that a handler's transaction sees the stored event.
 
     Call it in a handler of events that a bridge receives, in the handler's own transaction. The
-    call is noted in the same transaction. So it returns True once for each event, group, name and
-    replay, if the transaction with that call is committed (Y4). A handler that does nothing if this
-    returns False has the effects of its transaction once, although the event may come again.
+    call leaves a note in the same transaction. So it returns True once for each event, group, name
+    and replay, if the transaction of that call is committed (Y4). Let the handler do nothing if
+    this returns False: then its transaction takes effect once, although the event may come again.
 
-    In a handler of an event that another handler publishes meanwhile, this is still about the
-    stored event: a second call with the same name returns False. So call it once for each stored
-    event and name.
+    If a handler of the stored event publishes another event, a call in a handler of that event is
+    still about the stored event: a second call with the same name returns False. So call it once
+    for each stored event and name.
 
     The notes are in a table `flexiflow_inbox`, which is made when it is first needed.
 

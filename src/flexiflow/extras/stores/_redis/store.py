@@ -182,7 +182,7 @@ class RedisStateStore:
     ) -> int:
         """Store a component's state, and return the version; see `StateStore.save`.
 
-        It is as durable then as the server makes what it confirms: `appendfsync always` for all.
+        The save is as durable as the server's writes: set `appendfsync always` to lose none.
 
         Raises:
             StateConflict: another version is stored, or none; nothing has changed.
