@@ -196,6 +196,13 @@ async def test_a_file_that_must_not_be_written_is_left_as_it_is(
     assert [*path.parent.iterdir()] == [path]
 
 
+async def test_a_name_that_leaves_no_room_for_that_of_the_log_is_refused(path: Path) -> None:
+    """X6: The system takes names of 255 bytes at most."""
+    path = path.with_name("n" * 253)
+    message = await refused(SqliteTransport(path), TransportUnusable)
+    assert message == f"{real_path(path)} can't be used: unable to open database file"
+
+
 async def test_on_a_full_disk_nothing_is_stored_by_halves(path: Path) -> None:
     """X6: a batch without room is refused, and what is settled meanwhile is settled."""
     async with one_lease(path, "a") as (connection, lease):

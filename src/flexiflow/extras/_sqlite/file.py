@@ -107,7 +107,8 @@ def has_log(path: str) -> bool:
     Args:
         path: the file.
     """
-    return Path(path + _LOG).exists()
+    # A Path's method would raise, in a folder that is closed or if the log's name is too long.
+    return os.path.exists(path + _LOG)  # noqa: PTH110
 
 
 class _Span(NamedTuple):
