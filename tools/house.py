@@ -19,6 +19,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from importlib.util import resolve_name
 from itertools import pairwise
@@ -197,6 +198,7 @@ def place(module: str, rooms: Mapping[str, Sequence[str]]) -> str | None:
     return max(found)[1] if found else None
 
 
+@cache
 def belongs(module: str, pattern: str) -> bool:
     """Return whether a name in `ROOMS` is that of the module, or of a package that holds it."""
     return fnmatchcase(module, pattern) or fnmatchcase(module, f"{pattern}.*")
