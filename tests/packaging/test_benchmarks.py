@@ -35,7 +35,7 @@ THREE = [Round(2.0, 1.0), Round(6.0, 2.0), Round(9.0, 3.0)]
 
 @pytest.fixture(autouse=True)
 def _stays_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no program thaw at its end what lives all along: each collection would look through it."""
+    """Let no program thaw at its end what lives all along: each collection would look at it."""
     monkeypatch.setattr(gc, "unfreeze", lambda: None)
 
 
