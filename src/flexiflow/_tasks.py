@@ -163,7 +163,7 @@ class TaskBlock:
 
 
 def left_elsewhere(host: TaskInfo) -> RuntimeError | None:
-    """Return an error if the current task is another one than that which has entered a block.
+    """Return an error if a block was entered by another task than the current one.
 
     A task group that another task leaves waits for its tasks, and then raises a RuntimeError that
     speaks of a cancel scope which nobody has seen.

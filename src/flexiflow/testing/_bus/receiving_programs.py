@@ -36,7 +36,7 @@ def leave(by: str) -> None:
 async def counts_as_it_is_left(
     bus: EventBus, *, read: int, overflow: Overflow, left_by: str, delivery: DeliveryMode
 ) -> None:
-    """What is still buffered when a stream is left is counted."""
+    """Events that are still buffered when a stream is left are counted."""
     stream = bus.stream("a", buffer=3, overflow=overflow)
     with suppress(Boom):
         async with stream as events:

@@ -33,7 +33,7 @@ async def send(engine: Engine, heard: Heard, trigger: str = "go") -> None:
 
 
 async def publishes_a_registration(new: Factories, *, heard: Heard) -> None:
-    """What is registered is in `components`, and its event is published once."""
+    """A component that is registered is in `components`, and its event is published once."""
     engine = new.engine()
     await engine.bus.subscribe("engine.component.registered", "o", heard.append)
     component = new.component("a")
@@ -110,7 +110,7 @@ async def has_read_only_components(new: Factories) -> None:
 
 
 async def holds_messages_back(new: Factories, *, heard: Heard, unregisters: bool) -> None:
-    """What is sent to a component that is being registered waits until it is, or is gone."""
+    """A message to a component that is being registered waits until it is, or is gone."""
     machine = StateMachine("s0", [Transition("*", "go", "s1")])
     engine = new.engine()
     gate = anyio.Event()

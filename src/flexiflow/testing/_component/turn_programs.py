@@ -169,7 +169,7 @@ async def defers_nothing_later(new: Factories, *, heard: Heard) -> None:
 
 
 async def waits_for_one_that_is_busy(new: Factories, *, heard: Heard) -> None:
-    """What is sent to a component that is busy, but waits for nobody, is not deferred."""
+    """A message to a component that is busy, but waits for nobody, is not deferred."""
     outcomes: Heard = []
 
     async def act(_: Message, component: Component) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @universal("X7")
 async def is_written_as_cloudevents(stage: Stage) -> None:
-    """What is stored has the attributes of CloudEvents 1.0, and an id of its own."""
+    """A stored event has the attributes of CloudEvents 1.0, and an id of its own."""
     count = stage.some(20)
     async with stage.transport.connect() as connection:
         _, after = await connection.tail(None, 1, 0)
