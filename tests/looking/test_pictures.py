@@ -4,6 +4,7 @@ import re
 import sys
 from html import unescape
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -88,22 +89,51 @@ def test_a_chart_may_begin_at_the_beginning_of_time() -> None:
     assert "<svg " in draw_rate(rate, what="Messages", is_of_log=True, color="red")
 
 
-@pytest.mark.parametrize("before", [None, ModuleType("its own")], ids=["not there", "there"])
+class Finder:
+    """As pygal leaves one for its plug-ins."""
+
+    __module__ = "pygal"
+
+    def find_spec(self, *_: object) -> None:
+        """Find nothing."""
+
+
+def draw_a_rate() -> None:
+    """Draw a chart."""
+    rate = Rate()
+    rate.add([0.0])
+    draw_rate(rate, what="Messages", is_of_log=False, color="red")
+
+
+def plain_metadata() -> ModuleType:
+    """Make a module that finds no plug-ins."""
+    made: Any = ModuleType("importlib_metadata")
+    made.entry_points = lambda **_: ()
+    return made
+
+
+@pytest.mark.parametrize("before", [None, plain_metadata()], ids=["not there", "there"])
 def test_drawing_leaves_imports_as_they_are(
     monkeypatch: pytest.MonkeyPatch, before: ModuleType | None
 ) -> None:
     """L7: the library for charts would look for plug-ins of its own in each of them."""
+    for each in [name for name in sys.modules if name.partition(".")[0] == "pygal"]:
+        monkeypatch.delitem(sys.modules, each)
     monkeypatch.delitem(sys.modules, "importlib_metadata", raising=False)
     if before is not None:
         monkeypatch.setitem(sys.modules, "importlib_metadata", before)
-    else:
-        for name in [each for each in sys.modules if each.partition(".")[0] == "pygal"]:
-            monkeypatch.delitem(sys.modules, name)
-    rate = Rate()
-    rate.add([0.0])
-    draw_rate(rate, what="Messages", is_of_log=False, color="red")
+    draw_a_rate()
     assert [each for each in sys.meta_path if type(each).__module__ == "pygal"] == []
     assert sys.modules.get("importlib_metadata") is before
+
+
+def test_drawing_leaves_the_plug_ins_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """L7: a target may draw by the same library."""
+    draw_a_rate()
+    finder: Any = Finder()
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, finder])
+    draw_a_rate()
+    assert finder in sys.meta_path
 
 
 async def test_a_page_shows_all_of_it() -> None:

@@ -93,8 +93,10 @@ def _import_pygal() -> Any:
 
     Its import would search all installed packages for them, which takes half of its time: so for
     that long there is a module in place that finds none. And its import leaves a finder of them,
-    which each later import would ask too.
+    which each later import would ask too. A target that has imported pygal itself keeps both.
     """
+    if "pygal" in sys.modules:
+        return import_module("pygal")
     name = "importlib_metadata"
     searching = ModuleType(name)
     searching.__dict__["entry_points"] = _find_none
