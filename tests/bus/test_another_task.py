@@ -7,11 +7,14 @@ import asyncio
 import re
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from anyio import get_current_task
 
 from flexiflow import Engine, EventBus
+from flexiflow._tasks import left_elsewhere
 from flexiflow.extras.durable import MemoryTransport, open_bridge
 from tests.attacks import on_asyncio
 from tests.helpers import settle
@@ -33,11 +36,12 @@ def bridge(bus: EventBus) -> Block:
     return open_bridge(bus, MemoryTransport(), group="shop", **patterns)
 
 
-async def between_two_tasks(block: Block) -> BaseException | None:
-    """Let one task enter a block, and another one leave it; return what leaves it."""
+async def between_two_tasks(block: Block, exc: Exception | None = None) -> BaseException | None:
+    """Let one task enter a block, and another one leave it; return what its exit raises."""
     await asyncio.create_task(block.__aenter__(), name="first")
     await settle()
-    leaving = asyncio.create_task(block.__aexit__(None, None, None), name="second")
+    kind = None if exc is None else type(exc)
+    leaving = asyncio.create_task(block.__aexit__(kind, exc, None), name="second")
     await asyncio.wait([leaving])
     return leaving.exception()
 
@@ -55,6 +59,19 @@ async def test_the_error_names_both_tasks(make: Callable[[EventBus], Block]) -> 
     assert re.match(MESSAGE, str(error))
     assert error.__context__ is None
     assert asyncio.all_tasks() == before
+
+
+async def test_what_failed_in_a_bridge_leaves_it() -> None:
+    """X5: The user's own exception is the one that is told, though it is a RuntimeError too."""
+    assert await between_two_tasks(bridge(EventBus()), RuntimeError("its own")) is None
+
+
+async def test_a_task_is_known_by_more_than_its_number() -> None:
+    """B15: Another task may have the number of one that has ended."""
+    here = get_current_task()
+    another: Any = SimpleNamespace(id=here.id, name="first", coro=None)
+    assert left_elsewhere(another) is not None
+    assert left_elsewhere(here) is None
 
 
 async def test_what_was_published_is_handled_first() -> None:

@@ -133,9 +133,6 @@ def test_a_browser_that_reads_nothing_is_given_up(
     """L8: else the run would not end."""
     monkeypatch.setattr("flexiflow.extras.monitor.Monitor", Endless)
     monkeypatch.setattr(monitoring, "_GRACE", 0.01)
-    # Others are left alone, whatever state they are in.
-    closed = socket.socket()
-    closed.close()
 
     async def main() -> None:
         server = monitoring.MonitorServer("0", backend_name)
@@ -163,6 +160,38 @@ def test_a_browser_that_reads_nothing_is_given_up(
                 with anyio.fail_after(PATIENCE):
                     await ended.wait()
 
+    anyio.run(main, backend=backend_name)
+
+
+def test_only_connections_to_the_monitor_are_closed() -> None:
+    """L8: not those of the target, nor the browser's end of one."""
+    closed = socket.socket()
+    closed.close()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)) as browser, listening.accept()[0] as one:
+            others = (listening, browser, closed)
+            assert [monitoring._is_connection(each, port) for each in (one, *others)] == [
+                *(True, False, False, False)
+            ]
+            assert not monitoring._is_connection(one, port + 1)
+
+
+def test_a_run_that_nobody_looks_at_ends_at_once(
+    backend_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L8: it waits for browsers only if there are any."""
+
+    async def hang_up_after(*_: object) -> None:
+        with anyio.fail_after(PATIENCE):
+            await anyio.sleep_forever()
+
+    async def main() -> None:
+        server = monitoring.MonitorServer("0", backend_name)
+        with anyio.CancelScope() as scope:
+            await server.serve(Engine(), lambda _: scope.cancel())
+
+    monkeypatch.setattr(monitoring, "_hang_up_after", hang_up_after)
     anyio.run(main, backend=backend_name)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from flexiflow._cli import reporting
 from tests.cli.command_line import TARGET, run, send, write_target
 
 LINES = [
@@ -75,6 +76,18 @@ def test_a_pipe_is_written_if_somebody_reads_it(
         return
     assert ran.status == 2
     assert f"the report can't be written to {pipe}: a pipe that somebody reads already" in ran.told
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_a_slow_reader_of_a_pipe_is_waited_for(tmp_path: Path) -> None:
+    """L7: a page is larger than what a pipe takes at once."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    opened = reporting._opened_pipe(str(pipe))
+    assert os.get_blocking(opened)
+    os.close(opened)
+    os.close(reader)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")

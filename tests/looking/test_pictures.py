@@ -107,8 +107,8 @@ def draw_a_rate() -> None:
 
 def plain_metadata() -> ModuleType:
     """Make a module that finds no plug-ins."""
-    made: Any = ModuleType("importlib_metadata")
-    made.entry_points = lambda **_: ()
+    made = ModuleType("importlib_metadata")
+    made.__dict__["entry_points"] = lambda **_: ()
     return made
 
 

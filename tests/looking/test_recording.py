@@ -162,6 +162,47 @@ async def test_a_failure_has_the_time_of_the_last_message() -> None:
     assert recorder.failures.periods() == [(NOON, 1)]
 
 
+@pytest.mark.parametrize(
+    ("name", "payload"),
+    [
+        (MESSAGE_RECEIVED, {"component": "lamp", "message": {"at": NOON}}),
+        (STATE_CHANGED, {"component": "lamp", "from_state": "off", "to_state": "on"}),
+    ],
+)
+async def test_what_is_still_to_be_added_up_is_bounded(
+    monkeypatch: pytest.MonkeyPatch, name: str, payload: dict[str, Any]
+) -> None:
+    """L7: also if nobody asks for the numbers before the run has ended."""
+    monkeypatch.setattr(module, "_AT_ONCE", 3)
+    engine = lamps()
+    await engine.register(Lamp("lamp"))
+    recorder = await recording(engine)
+    kept: list[int] = []
+    for _ in range(4):
+        await engine.bus.publish(name, payload)
+        kept.append(len(recorder._heard))
+    assert kept == [1, 2, 0, 1]
+
+
+async def test_of_long_times_no_text_is_kept() -> None:
+    """L7: many of them would take much memory until they are added up."""
+    engine = lamps()
+    recorder = await recording(engine)
+    await switch(engine, "lamp", "on", at=NOON)
+    await switch(engine, "lamp", "off", at="2010" * 1_000)
+    await switch(engine, "lamp", "on", at="2010-01-01T12:00:00Z")
+    assert [type(at) for at in recorder._times] == [float, float, str]
+
+
+async def test_a_time_that_no_chart_can_show_is_unknown() -> None:
+    """L7: also among times that are all texts."""
+    engine = lamps()
+    recorder = await recording(engine)
+    for at in ("2010-01-01T12:00:00Z", "0001-01-01T12:00:00Z"):
+        await switch(engine, "lamp", "on", at=at)
+    assert recorder.messages.periods() == [(NOON, 1)]
+
+
 async def test_messages_are_counted_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """L7: none is left out, whenever the numbers are asked for."""
     monkeypatch.setattr(module, "_AT_ONCE", 2)

@@ -135,8 +135,8 @@ def _report_missing(ids: Iterable[str], there: Iterable[str], group: str) -> int
     return 1 if missing else 0
 
 
-# A file or a server may hold anything, despite the annotations. So whatever a dead letter
-# holds, the functions below must be able to show it.
+# A file or a server may hold anything, despite the annotations. So the functions below must be able
+# to show any dead letter.
 
 
 def _failure(letter: DeadLetter) -> str:

@@ -290,17 +290,29 @@ async def test_all_that_are_open_in_a_process_are_told(path: Path) -> None:
 
 
 @linux
-async def test_a_connection_of_the_users_without_locks_is_noticed(path: Path) -> None:
-    """X9: where SQLite takes a lock for its own that is lost, a bridge is not opened."""
+@pytest.mark.parametrize(
+    ("may_write", "told"),
+    [
+        (True, "this process has it open already, and the locks of that"),
+        (False, "this process may not write to .*-shm$"),
+    ],
+)
+async def test_a_connection_of_the_users_without_locks_is_noticed(
+    path: Path, monkeypatch: pytest.MonkeyPatch, *, may_write: bool, told: str
+) -> None:
+    """X9: where SQLite takes a lock for its own that is lost, a bridge is not opened.
+
+    SQLite does not lock an index to which it may not write either.
+    """
     async with SqliteTransport(path).connect() as connection:
         await connection.store(batch(1, "a"))
     with closing(sqlite3.connect(path)) as others:
         others.execute("SELECT * FROM records").fetchall()
         open_and_close(path)
-        with pytest.raises(
-            TransportUnusable,
-            match=r"\.db can't be used: .*has it open already, and the locks of that",
-        ):
+        monkeypatch.setattr(
+            os, "access", lambda file, *_, **__: may_write or not file.endswith("-shm")
+        )
+        with pytest.raises(TransportUnusable, match=rf"\.db can't be used: {told}"):
             async with SqliteTransport(path).connect():
                 raise AssertionError
 

@@ -236,7 +236,6 @@ async def test_a_shared_key_of_another_type_fails_every_save(keys: Keys) -> None
         assert await store.load("a") is None
 
 
-@pytest.mark.unmeasured
 @pytest.mark.measured
 @pytest.mark.parametrize(("history", "backend"), by_turns([0, 2]))
 def test_keeps_what_a_store_promises(keys: Keys, backend: str, history: int) -> None:
