@@ -10,7 +10,7 @@ import pytest
 from flexiflow import EventBus, events
 from flexiflow._cli.observing import observe
 from flexiflow._cli.tally import Tally
-from flexiflow.events import BUILT_IN, HANDLER_FAILED, STATE_CHANGED
+from flexiflow.events import BUILT_IN, HANDLER_FAILED
 from tests.cli.command_line import TARGET, run, send, write_target
 
 TOLD = "which tell of what happened in it: publish an event of another name"
@@ -431,18 +431,6 @@ def test_a_line_can_not_make_up_a_built_in_event(target: str, name: str) -> None
     assert (ran.status, ran.output) == (1, "")
     assert ran.reports == [f"line 2: rejected: '{name}' is one of the engine's own events, {TOLD}"]
     assert (ran.summary["rejected lines"], ran.summary["events"]) == (1, 1)
-
-
-async def test_a_slow_reader_is_waited_for() -> None:
-    """L3: else the output of a target that publishes for ever would pile up."""
-    bus, written = EventBus(), list[object]()
-
-    async def write(payload: object) -> None:
-        written.append(payload)
-
-    with await observe(bus, [STATE_CHANGED], Tally(), lambda _: write):
-        await bus.publish(STATE_CHANGED, "payload")
-    assert written == ["payload"]
 
 
 async def test_failures_are_counted_beside_a_report() -> None:
