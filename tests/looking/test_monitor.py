@@ -174,6 +174,8 @@ def test_payloads_outlive_no_event_loop(monkeypatch: pytest.MonkeyPatch) -> None
     for each in set(enumerate_threads()) - threads:
         each.join(PATIENCE)
     assert kept() is None
+    anyio.run(bus.publish, "tick")
+    assert observed(bus) == [HANDLER_FAILED]
 
 
 @pytest.mark.parametrize("number", ["-1", "x", "", "9" * 5_000, "1e3", "%D9%A3"])

@@ -19,7 +19,7 @@ from flexiflow.extras._causes import Causes
 from flexiflow.extras._monitor import OWNER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
     from anyio.lowlevel import EventLoopToken
@@ -167,7 +167,7 @@ class Passing:
         self.count = 0
         self.has_ended = False
         self._last: deque[tuple[str, Any]] = deque(maxlen=most)
-        self._keep = self._last.append
+        self._keep: Callable[[tuple[str, Any]], None] = self._last.append
         self._until = 0.0
         self._stack = ExitStack()
 
@@ -196,8 +196,10 @@ class Passing:
             while not self.has_ended:
                 sleep(max(self._until - monotonic(), 0))
                 run_sync(self._end_in_time, token=loop)
-        # The loop may be over.
+        # The loop may be over. In another one the next event of the bus unsubscribes.
         self.has_ended = True
+        stack = self._stack
+        self._keep = lambda _: stack.close()
         self._last.clear()
 
     def _end_in_time(self) -> None:
