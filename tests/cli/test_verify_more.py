@@ -193,10 +193,11 @@ def test_a_target_whose_name_is_none_in_python(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "module"), [("my-bad.name.py", "my-bad.name"), ("runpy.py", "runpy_target")]
+    ("name", "module"),
+    [("my-bad.name.py", "my-bad.name"), ("runpy.py", "runpy_target"), (".bad.py", "bad")],
 )
 def test_a_target_that_import_does_not_find(folder: Path, name: str, module: str) -> None:
-    """P5: a name with dots is a package's to `import`, another one a known module's."""
+    """P5: a name with dots is a package's to `import`, another one a known module's or hidden."""
     (folder / name).write_text("class Careless: fails = True", encoding="utf-8")
     factory: Any = load(f"{name}:Careless")
     found = ContractViolation(

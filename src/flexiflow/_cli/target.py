@@ -122,9 +122,11 @@ def _is_path(place: str) -> bool:
 def _names_for(path: Path) -> tuple[str, str]:
     """Return the name of a file's module, and one for it if another module has the first one.
 
-    A module that is in use must not be replaced.
+    A module that is in use must not be replaced. `import_module` takes no name that begins with a
+    dot.
     """
-    return path.stem, f"{path.stem}_target"
+    name = path.stem.lstrip(".")
+    return name, f"{name}_target"
 
 
 def _imported_from(path: Path) -> ModuleType | None:
