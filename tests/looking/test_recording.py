@@ -123,6 +123,22 @@ async def test_the_transitions_of_a_component_that_is_gone_count() -> None:
     assert steps(life) == {("off", "on"): (1, None, 0.0)}
 
 
+async def test_the_transition_in_which_a_component_leaves_counts() -> None:
+    """L7: if it is not the first one: its machine was seen before."""
+    engine = lamps()
+    recorder = await recording(engine)
+
+    async def leave(_: object, lamp: Component) -> None:
+        await engine.unregister(lamp.name)
+
+    rows = [Transition("off", "on", "on"), Transition("on", "off", "off", action=leave)]
+    await engine.register(Component("lamp", machine=StateMachine("off", rows)))
+    await switch(engine, "lamp", "on", "off")
+    assert "lamp" not in engine.components
+    [life] = recorder.lives.kinds.values()
+    assert [it.count for it in life.steps.values()] == [1, 1]
+
+
 async def test_another_component_may_take_a_name() -> None:
     """L7: its transitions are those of its own machine."""
     engine = lamps()

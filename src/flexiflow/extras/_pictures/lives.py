@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 Heard: TypeAlias = "tuple[str, StateMachine | None, tuple[str, str]]"
 """What was heard of a component: a transition, by its machine and two states, or a message.
 
-A message has no machine, and the states `NO_STATES`.
+A message has no machine, and the states `NO_STATES`. Nor has a transition if its component is gone.
 """
 
 NO_STATES: Final = ("", "")
@@ -135,10 +135,12 @@ class Lives:
         stays, life_of, moments = self._stays, self._life_of, iter(sent)
         for component, machine, states in heard:
             stay = stays.get(component) or self._new_stay(component)
-            if machine is None:
+            if states is NO_STATES:
                 stay.sent = next(moments)
                 continue
-            life = life_of.get(machine) or self._new_life(machine)
+            life = stay.life
+            if machine is not None:
+                life = life_of.get(machine) or self._new_life(machine)
             if stay.life is not life:
                 stay.life = life
                 life.name(component)

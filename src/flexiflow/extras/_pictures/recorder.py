@@ -167,10 +167,12 @@ class Recorder:
         try:
             component = _plain(payload["component"])
             states = _plain(payload["from_state"]), _plain(payload["to_state"])
-            machine = self._components[component].machine
         except (TypeError, KeyError):
             return
-        if machine is not None:
+        found = self._components.get(component)
+        machine = None if found is None else found.machine
+        # A component that is gone may have left the engine in this very transition.
+        if found is None or machine is not None:
             self._heard.append((component, machine, states))
             if len(self._heard) >= _AT_ONCE:
                 self._add_up()
