@@ -193,6 +193,8 @@ async def test_a_file_that_must_not_be_written_is_left_as_it_is(
     message = await refused(SqliteTransport(path), TransportUnusable)
     reason = f"this process may not write to {real_path(place)}"
     assert message == f"{real_path(path)} can't be used: {reason}"
+    with pytest.raises(TransportUnusable, match=re.escape(reason)):
+        await SqliteTransport(path).backup(path.with_name("copy.db"))
     assert [*path.parent.iterdir()] == [path]
 
 

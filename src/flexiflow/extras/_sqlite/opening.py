@@ -11,6 +11,8 @@ from flexiflow.extras._sqlite.file import has_log, make_file
 from flexiflow.extras._sqlite.layout import why_forbidden
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flexiflow.extras._sqlite.layout import Layout
 
 _RETRY: Final = 0.01
@@ -29,10 +31,7 @@ def open_database(layout: Layout) -> sqlite3.Connection:
 
 def open_file(layout: Layout) -> sqlite3.Connection:
     """Open an existing file, and lay it out if it is empty; raises as `open_database` does."""
-    reason = None if has_log(layout.path) else why_forbidden(layout.path)
-    if reason is not None:
-        # SQLite would open it, and leave files beside it to which nobody may write ever after.
-        raise layout.errors.unusable(layout.path, reason)
+    refuse_unwritable(layout.path, layout.errors.unusable)
     connection: sqlite3.Connection | None = None
     try:
         connection = connect(layout.path, layout.busy_timeout)
@@ -44,6 +43,16 @@ def open_file(layout: Layout) -> sqlite3.Connection:
             raise layout.errors.translated(error, layout.path) from error
         raise
     return connection
+
+
+def refuse_unwritable(path: str, unusable: Callable[[str, str], Exception]) -> None:
+    """Refuse a file to which this process may not write, even if it would only read.
+
+    SQLite would open it, and leave files beside it to which nobody may write ever after.
+    """
+    reason = None if has_log(path) else why_forbidden(path)
+    if reason is not None:
+        raise unusable(path, reason)
 
 
 def connect(path: str, busy_timeout: float) -> sqlite3.Connection:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from flexiflow.extras._sqlite.file import Watch
-from flexiflow.extras._sqlite.opening import connect
+from flexiflow.extras._sqlite.opening import connect, refuse_unwritable
 from flexiflow.extras.durable._errors import TransportUnusable
 from flexiflow.extras.durable._sqlite.schema import ERRORS, check_kind
 
@@ -74,6 +74,7 @@ def _copy(path: str, draft: str, busy_timeout: float, pause: Callable[[], None])
     def progress(*_: int) -> None:
         pause()
 
+    refuse_unwritable(path, TransportUnusable)
     with closing(connect(path, busy_timeout)) as source:
         # In one transaction, so that all that is copied is of one moment, even if others write.
         source.execute("BEGIN")
