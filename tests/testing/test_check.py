@@ -37,6 +37,7 @@ from flexiflow.testing._bus.stream_clauses import stream_script
 from flexiflow.testing._bus.stream_programs import survives_a_cancelled_reader
 from flexiflow.testing._bus.subject import BusSubject
 from flexiflow.testing._bus.subscription_programs import serves_several_runs
+from flexiflow.testing._bus.trace import BusTrace
 from flexiflow.testing._component.contract import COMPONENT_CONTRACT
 from flexiflow.testing._component.subject import ComponentSubject
 from flexiflow.testing._examiner import kit
@@ -317,6 +318,23 @@ def test_the_same_seed_finds_the_same(backend: str) -> None:
     first, second = (check_one("B4", Careless, backend) for _ in range(2))
     assert str(first.violation) == str(second.violation)
     assert first.examples == second.examples
+
+
+def test_another_seed_draws_other_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P1: so the more seeds, the more is tried."""
+    drawn: list[Case] = []
+
+    def attempt(_: object, case: Case) -> BusTrace:
+        drawn.append(case)
+        return BusTrace()
+
+    monkeypatch.setattr(BusSubject, "attempt", attempt)
+    subject = BusSubject(EventBus, "asyncio")
+    for number in (1, 2, 1):
+        assert search(CLAUSES["B4"], subject, 5, number).violation is None
+    one, other, again = drawn[:5], drawn[5:10], drawn[10:]
+    assert one == again
+    assert one != other
 
 
 @pytest.mark.unmeasured
