@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache, partial
+from inspect import iscoroutinefunction
 from itertools import count
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import anyio
@@ -31,6 +32,7 @@ from flexiflow.testing import (
 from flexiflow.testing._bus import refusal_programs as refusals
 from flexiflow.testing._bus import subscription_programs as subscribing
 from flexiflow.testing._bus.contract import CONTRACT
+from flexiflow.testing._bus.plans import PLANS, attend, subscribe_in
 from flexiflow.testing._bus.scenes import SCENES
 from flexiflow.testing._bus.script import Publish, Script, Subscribe, Unsubscribe, UnsubscribeAll
 from flexiflow.testing._bus.stream_clauses import stream_script
@@ -249,6 +251,17 @@ async def test_what_programs_use_does_what_it_says() -> None:
     with pytest.raises(AssertionError, match="it is allowed"), refused(OSError, "it is allowed"):
         pass
     assert literal((partial(claim), [1])) == "(partial(claim), [1])"
+
+
+async def test_each_plan_is_set_up() -> None:
+    """P1: most have an instrument, and each second one has a sync handler beside the other."""
+    for watched, around, beside in PLANS:
+        bus, watching = EventBus(), list[object]()
+        watchable: Any = SimpleNamespace(subscribe=bus.subscribe, add_instrument=watching.append)
+        await subscribe_in(watchable, (watched, around, beside), attend)
+        other, one = bus.subscriptions("a")
+        assert (len(watching), one.handler) == (bool(watched), attend)
+        assert iscoroutinefunction(other.handler) == (beside == "async")
 
 
 def test_publishers_to_a_stream_may_give_up(backend: str) -> None:
