@@ -242,11 +242,14 @@ async def test_more_than_a_few_components_are_not_named() -> None:
     [
         (0.0, "0 s"),
         (0.000002, "2 us"),
+        (0.0009996, "1 ms"),
         (0.25, "250 ms"),
         (1.5, "1.5 s"),
         (90, "1.5 min"),
         (5_400, "1.5 h"),
         (864_000, "10 d"),
+        (86_374_080, "1,000 d"),
+        (106_617_600, "1,234 d"),
     ],
 )
 def test_a_duration_has_a_unit(seconds: float, text: str) -> None:

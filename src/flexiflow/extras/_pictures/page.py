@@ -27,6 +27,7 @@ _MAIN: Final = 0.95
 """The share of the transitions that are drawn; the rarest ones are only in the table."""
 _WIDEST: Final = 6.0
 _UNITS: Final = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"), (1.0, "s"), (0.001, "ms"))
+_MANY: Final = 1_000
 _STEPS: Final = ("from", "to", "times", "lasted on average", "at most")
 _HANDLERS: Final = ("event", "component", "calls", "failures", "time", "per call")
 
@@ -217,7 +218,9 @@ def _shown(text: str) -> str:
 
 def duration(seconds: float) -> str:
     """Return a duration with its unit, as in "1.5 h"."""
+    shown = float(f"{seconds:.3g}")
     for size, unit in _UNITS:
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}"
+        if shown >= size:
+            number = seconds / size
+            return f"{number:,.0f} {unit}" if shown >= _MANY * size else f"{number:.3g} {unit}"
     return f"{seconds * 1_000_000:.3g} us" if seconds else "0 s"
