@@ -172,6 +172,7 @@ def test_payloads_outlive_no_event_loop(monkeypatch: pytest.MonkeyPatch) -> None
     kept = anyio.run(look)
     may_end.set()
     for each in set(enumerate_threads()) - threads:
+        assert each.daemon  # else a program that ends would wait for it
         each.join(PATIENCE)
     assert kept() is None
     anyio.run(bus.publish, "tick")
