@@ -408,7 +408,8 @@ def test_where_sqlite_can_be_asked_to_leave_its_log_it_is(path: Path) -> None:
 
     layout = layout_of(str(path), None, 5)
     with closing(open_database(layout)), closing(Watch(str(path), TransportUnusable)) as watch:
-        watch.keep_log(Configurable(path))
+        with closing(Configurable(path)) as connection:
+            watch.keep_log(connection)
     assert asked == [(1006, True)]
 
 
