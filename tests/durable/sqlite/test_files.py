@@ -407,9 +407,12 @@ def test_where_sqlite_can_be_asked_to_leave_its_log_it_is(path: Path) -> None:
             asked.append(arguments)
 
     layout = layout_of(str(path), None, 5)
-    with closing(open_database(layout)), closing(Watch(str(path), TransportUnusable)) as watch:
-        with closing(Configurable(path)) as connection:
-            watch.keep_log(connection)
+    with (
+        closing(open_database(layout)),
+        closing(Watch(str(path), TransportUnusable)) as watch,
+        closing(Configurable(path)) as connection,
+    ):
+        watch.keep_log(connection)
     assert asked == [(1006, True)]
 
 
