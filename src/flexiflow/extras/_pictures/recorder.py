@@ -146,7 +146,9 @@ class Recorder:
         if not isinstance(payload, dict) or not isinstance(payload.get("message"), dict):
             return
         try:
-            component = _plain(payload["component"])
+            component = payload["component"]
+            if type(component) is not str:
+                component = _plain(component)
         except (TypeError, KeyError):
             return
         at = payload["message"].get("at")
@@ -165,8 +167,9 @@ class Recorder:
         if not isinstance(payload, dict):
             return
         try:
-            component = _plain(payload["component"])
-            states = _plain(payload["from_state"]), _plain(payload["to_state"])
+            component, states = payload["component"], (payload["from_state"], payload["to_state"])
+            if not (type(component) is type(states[0]) is type(states[1]) is str):
+                component, states = _plain(component), (_plain(states[0]), _plain(states[1]))
         except (TypeError, KeyError):
             return
         found = self._components.get(component)
