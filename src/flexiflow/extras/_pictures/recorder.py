@@ -145,11 +145,8 @@ class Recorder:
         # Anybody may publish an event of that name, with any payload; and so in what follows.
         if not isinstance(payload, dict) or not isinstance(payload.get("message"), dict):
             return
-        try:
-            component = payload["component"]
-            if type(component) is not str:
-                component = _plain(component)
-        except (TypeError, KeyError):
+        component: Any = payload.get("component")
+        if not isinstance(component, str):
             return
         at = payload["message"].get("at")
         if self.is_of_log is None:
@@ -159,7 +156,8 @@ class Recorder:
         elif type(at) is not str or len(at) > _LONGEST_TIME:
             at = _moment_of(at)
         self._times.append(at)
-        self._heard.append((component, None, NO_STATES))
+        name = component if type(component) is str else _plain(component)
+        self._heard.append((name, None, NO_STATES))
         if len(self._heard) >= _AT_ONCE:
             self._add_up()
 
