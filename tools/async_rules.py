@@ -10,12 +10,23 @@ import sys
 from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 # None of it is installed where types are checked.
 plugin: Any = import_module("flake8_async")
 runner: Any = import_module("flake8_async.runner")
 finder: Any = import_module("flake8.plugins.finder")
+
+
+FAULTY = """\
+async def swallow(wait):
+    try:
+        await wait()
+    except BaseException:
+        pass
+"""
 
 
 def find_nothing(skipped: Any) -> Iterator[Any]:
@@ -70,5 +81,23 @@ runner.Flake8AsyncRunner_cst.run = find_nothing
 runner.Flake8AsyncRunner.visit = visit
 finder._flake8_plugins = reports_alone
 
+
+def check_itself(main: Any) -> None:
+    """Check that a fault is found: an update of flake8-async might leave nothing that looks.
+
+    Raises:
+        RuntimeError: it is not.
+    """
+    with TemporaryDirectory() as name:
+        faulty, found = Path(name, "faulty.py"), Path(name, "found")
+        faulty.write_text(FAULTY, "utf-8")
+        main([str(faulty), f"--output-file={found}"])
+        text = found.read_text("utf-8") if found.exists() else ""
+    if "ASYNC103" not in text:
+        raise RuntimeError(f"ASYNC103 is not found where it should be, only {text!r}")
+
+
 if __name__ == "__main__":
-    sys.exit(import_module("flake8.main.cli").main())
+    run: Any = import_module("flake8.main.cli").main
+    check_itself(run)
+    sys.exit(run())
